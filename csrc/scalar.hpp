@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+// The mathematics of one number, for host and device. V is float or double, or a SIMD vector of them;
+// `on` is bool, or the mask vector that V's comparisons give. Meaning: kspike/reference.py.
+#pragma once
+
+#ifdef __CUDACC__
+#define KSPIKE_FN __host__ __device__ __forceinline__
+#else
+#define KSPIKE_FN inline __attribute__((always_inline))
+#endif
+
+namespace kspike {
+
+// Clip v to [-t, t].
+template <class V>
+KSPIKE_FN V clip(V v, V t) {
+  const V below = v > t ? t : v;
+  return below < -t ? -t : below;
+}
+
+// sign(v) max(|v| - t, 0).
+template <class V>
+KSPIKE_FN V shrink(V v, V t) {
+  return v - clip(v, t);
+}
+
+// |w| > t: where shrink has slope one.
+template <class V>
+KSPIKE_FN auto support(V w, V t) {
+  return clip(w, t) != w;
+}
+
+// z - u = w - 2 clip(w, t), and its derivative.
+template <class V>
+KSPIKE_FN V reflect(V w, V t) {
+  const V u = clip(w, t);
+  return w - u - u;
+}
+template <class V, class On>
+KSPIKE_FN V reflect_tangent(V dw, On on) {
+  return on ? dw : -dw;
+}
+
+// w + relax (d - shrink(w, t)) with d = (D x), its derivative, and one step of the reverse sweep.
+template <class V>
+KSPIKE_FN V shrink_update(V w, V d, V t, V relax) {
+  return w + relax * (d - shrink(w, t));
+}
+template <class V, class On>
+KSPIKE_FN V shrink_update_tangent(V dw, V d, On on, V relax) {
+  const V rest = on ? dw - relax * dw : dw;
+  return rest + relax * d;
+}
+template <class V, class On>
+KSPIKE_FN V shrink_update_adjoint(V g, V d, On on, V relax, V rho) {
+  const V kept = g - relax * g;
+  return on ? kept + rho * d : g - rho * d;
+}
+
+// One over the symbol of A*A + rho D*D at a frequency; zero where the symbol vanishes.
+template <class V>
+KSPIKE_FN V resolvent(V sampled, V symbol, V rho) {
+  const V s = sampled + rho * symbol;
+  return s > V{} ? (V{} + 1) / s : V{};
+}
+
+}  // namespace kspike
