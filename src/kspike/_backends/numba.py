@@ -1,0 +1,581 @@
+# SPDX-License-Identifier: MIT
+"""The Numba engine: no compiler needed. Stencils are jitted loops, transforms are SciPy's.
+
+The loops see a complex image as a real one of twice the columns, (rows, 2 cols), real and imaginary parts in turn: every
+kernel acts on the parts alone, so a step along the columns is a stride of two and all loops are real and vectorise.
+What each kernel means is said in `kspike.reference`.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+
+import numba
+import numpy as np
+import scipy.fft
+
+__all__ = [
+    "Plan",
+    "clip",
+    "grad",
+    "grad_adjoint",
+    "reflect",
+    "reflect_tangent",
+    "shrink",
+    "shrink_update",
+    "shrink_update_adjoint",
+    "shrink_update_tangent",
+    "support",
+]
+
+_jit = numba.njit(cache=True, nogil=True)
+
+# --- one number ------------------------------------------------------------------------------------------------------
+
+
+@_jit
+def _clipped(v, t):
+    return t if v > t else (-t if v < -t else v)
+
+
+@_jit
+def _kept(bits, bit, v):
+    """S v of one number: itself where the bit is set, else 0. The zero is of v's own type: no promotion to double."""
+    return v if bits >> bit & 1 else v - v
+
+
+# --- one row: fields (2, 2 cols), images (2 cols), bits (cols) ---------------------------------------------------------
+
+
+@_jit
+def _grad_row(x, below, d):
+    """d <- D x of the row x, where `below` is the next row of the image."""
+    n = x.size
+    for j in range(n):
+        d[0, j] = below[j] - x[j]
+    for j in range(n - 2):
+        d[1, j] = x[j + 2] - x[j]
+    for j in range(2):
+        d[1, n - 2 + j] = x[j] - x[n - 2 + j]
+
+
+@_jit
+def _grad_adjoint_row(above, d0, d1, out):
+    """out <- the row of D* d, where `above` is channel 0 of the row before."""
+    n = out.size
+    for j in range(2):
+        out[j] = above[j] - d0[j] + d1[n - 2 + j] - d1[j]
+    for j in range(2, n):
+        out[j] = above[j] - d0[j] + d1[j - 2] - d1[j]
+
+
+@_jit
+def _reflect_row(w, t, out):
+    for j in range(w.size):
+        c = _clipped(w[j], t)
+        out[j] = w[j] - c - c
+
+
+@_jit
+def _reflect_tangent_row(dw, bits, shift, out):
+    for j in range(bits.size):
+        for p in range(2):
+            s = _kept(bits[j], shift + p, dw[2 * j + p])
+            out[2 * j + p] = s + s - dw[2 * j + p]
+
+
+@_jit
+def _shrink_update_row(w, d, t, relax, out):
+    for j in range(w.size):
+        out[j] = w[j] + relax * (d[j] - (w[j] - _clipped(w[j], t)))
+
+
+@_jit
+def _shrink_update_tangent_row(dw, d, bits, shift, relax, out):
+    for j in range(bits.size):
+        for p in range(2):
+            s = _kept(bits[j], shift + p, dw[2 * j + p])
+            out[2 * j + p] = dw[2 * j + p] + relax * (d[2 * j + p] - s)
+
+
+@_jit
+def _shrink_update_adjoint_row(g, d, bits, shift, relax, rho, out):
+    for j in range(bits.size):
+        for p in range(2):
+            v = d[2 * j + p]
+            s = _kept(bits[j], shift + p, v)
+            out[2 * j + p] = g[2 * j + p] - relax * _kept(bits[j], shift + p, g[2 * j + p]) + rho * (s + s - v)
+
+
+@_jit
+def _support_row(w0, w1, t, shift, bits):
+    """Set the four bits of each pixel, `shift` places up, in bits that were clear."""
+    for j in range(bits.size):
+        a, b, c, d = abs(w0[2 * j]) > t, abs(w0[2 * j + 1]) > t, abs(w1[2 * j]) > t, abs(w1[2 * j + 1]) > t
+        bits[j] |= np.uint8((a | b << 1 | c << 2 | d << 3) << shift)
+
+
+# --- the kernels -----------------------------------------------------------------------------------------------------
+
+
+@_jit
+def _grad(x, out):
+    for i in range(x.shape[0]):
+        for r in range(x.shape[1]):
+            _grad_row(x[i, r], x[i, (r + 1) % x.shape[1]], out[i, :, r])
+
+
+@_jit
+def _grad_adjoint(d, out):
+    for i in range(out.shape[0]):
+        for r in range(out.shape[1]):
+            _grad_adjoint_row(d[i, 0, r - 1], d[i, 0, r], d[i, 1, r], out[i, r])
+
+
+@_jit
+def _clip(v, t, out):
+    for j in range(v.size):
+        out[j] = _clipped(v[j], t)
+
+
+@_jit
+def _shrink(v, t, out):
+    for j in range(v.size):
+        out[j] = v[j] - _clipped(v[j], t)
+
+
+@_jit
+def _support(w, t, shift, out):
+    for i in range(out.shape[0]):
+        for r in range(out.shape[1]):
+            _support_row(w[i, 0, r], w[i, 1, r], t, shift, out[i, r])
+
+
+@_jit
+def _reflect(w, t, rows, out):
+    for i in range(out.shape[0]):
+        above, q0, q1 = rows[0], rows[1], rows[2]
+        _reflect_row(w[i, 0, -1], t, above)
+        for r in range(out.shape[1]):
+            _reflect_row(w[i, 0, r], t, q0)
+            _reflect_row(w[i, 1, r], t, q1)
+            _grad_adjoint_row(above, q0, q1, out[i, r])
+            above, q0 = q0, above
+
+
+@_jit
+def _reflect_tangent(dw, bits, shift, rows, out):
+    for i in range(out.shape[0]):
+        above, q0, q1 = rows[0], rows[1], rows[2]
+        _reflect_tangent_row(dw[i, 0, -1], bits[i, -1], shift, above)
+        for r in range(out.shape[1]):
+            _reflect_tangent_row(dw[i, 0, r], bits[i, r], shift, q0)
+            _reflect_tangent_row(dw[i, 1, r], bits[i, r], shift + 2, q1)
+            _grad_adjoint_row(above, q0, q1, out[i, r])
+            above, q0 = q0, above
+
+
+@_jit
+def _shrink_update(w, x, t, relax, rows, out):
+    d = rows[:2]
+    for i in range(x.shape[0]):
+        for r in range(x.shape[1]):
+            _grad_row(x[i, r], x[i, (r + 1) % x.shape[1]], d)
+            for c in range(2):
+                _shrink_update_row(w[i, c, r], d[c], t, relax, out[i, c, r])
+
+
+@_jit
+def _shrink_update_tangent(dw, dx, bits, relax, rows, out):
+    d = rows[:2]
+    for i in range(dx.shape[0]):
+        for r in range(dx.shape[1]):
+            _grad_row(dx[i, r], dx[i, (r + 1) % dx.shape[1]], d)
+            for c in range(2):
+                _shrink_update_tangent_row(dw[i, c, r], d[c], bits[i, r], 2 * c, relax, out[i, c, r])
+
+
+@_jit
+def _shrink_update_adjoint(g, x, bits, relax, rho, rows, out):
+    d = rows[:2]
+    for i in range(x.shape[0]):
+        for r in range(x.shape[1]):
+            _grad_row(x[i, r], x[i, (r + 1) % x.shape[1]], d)
+            for c in range(2):
+                _shrink_update_adjoint_row(g[i, c, r], d[c], bits[i, r], 2 * c, relax, rho, out[i, c, r])
+
+
+def _parts(a):
+    """The real view of a complex array, (..., cols) -> (..., 2 cols)."""
+    return a.view(a.real.dtype)
+
+
+def _rows(image, count):
+    """Scratch rows for one image or a batch."""
+    return np.empty((count, 2 * image.shape[-1]), image.real.dtype)
+
+
+def _scalars(array, *values):
+    """The values in the real type of the array, so that nothing is promoted."""
+    return [array.real.dtype.type(v) for v in values]
+
+
+def grad(x, out):
+    """See reference.grad."""
+    _grad(_parts(x), _parts(out))
+    return out
+
+
+def grad_adjoint(d, out):
+    """See reference.grad_adjoint."""
+    _grad_adjoint(_parts(d), _parts(out))
+    return out
+
+
+def clip(v, t, out):
+    """See reference.clip."""
+    _clip(_parts(v).reshape(-1), *_scalars(v, t), _parts(out).reshape(-1))
+    return out
+
+
+def shrink(v, t, out):
+    """See reference.shrink."""
+    _shrink(_parts(v).reshape(-1), *_scalars(v, t), _parts(out).reshape(-1))
+    return out
+
+
+def support(w, t, out):
+    """See reference.support."""
+    out[...] = 0
+    _support(_parts(w), *_scalars(w, t), 0, out)
+    return out
+
+
+def reflect(w, t, out):
+    """See reference.reflect."""
+    _reflect(_parts(w), *_scalars(w, t), _rows(w, 3), _parts(out))
+    return out
+
+
+def reflect_tangent(dw, bits, out):
+    """See reference.reflect_tangent."""
+    _reflect_tangent(_parts(dw), bits, 0, _rows(dw, 3), _parts(out))
+    return out
+
+
+def shrink_update(w, x, t, relax, out):
+    """See reference.shrink_update."""
+    _shrink_update(_parts(w), _parts(x), *_scalars(w, t, relax), _rows(w, 2), _parts(out))
+    return out
+
+
+def shrink_update_tangent(dw, dx, bits, relax, out):
+    """See reference.shrink_update_tangent."""
+    _shrink_update_tangent(_parts(dw), _parts(dx), bits, *_scalars(dw, relax), _rows(dw, 2), _parts(out))
+    return out
+
+
+def shrink_update_adjoint(g, r, bits, relax, rho, out):
+    """See reference.shrink_update_adjoint."""
+    _shrink_update_adjoint(_parts(g), _parts(r), bits, *_scalars(g, relax, rho), _rows(g, 2), _parts(out))
+    return out
+
+
+# --- the iteration: one pass over the image between two transforms ---------------------------------------------------
+#
+# Each pass turns x into the image that the next x-update transforms, in place, row by row: the field row is updated with
+# D x and reflected, and D* of the reflected rows written over the row of x, which nobody needs any more - but for the
+# first row, which the last row's difference needs (kept in rows[0]), and the last row's reflection, which the first
+# row's D* needs (worked out beforehand into rows[1]).
+
+
+@_jit
+def _pass(w, x, t, relax, bits, shift, rows):
+    """w <- shrink_update(w, x, t, relax); x <- reflect(w, t); bits |= support(w, t) << shift, unless bits is empty."""
+    first, above, q0, d = rows[0], rows[1], rows[2], rows[3:5]
+    last = x.shape[0] - 1
+    first[:] = x[0]
+    _grad_row(x[last], first, d)
+    _shrink_update_row(w[0, last], d[0], t, relax, q0)
+    _reflect_row(q0, t, above)
+    for r in range(last + 1):
+        _grad_row(x[r], x[r + 1] if r < last else first, d)
+        for c in range(2):
+            _shrink_update_row(w[c, r], d[c], t, relax, w[c, r])
+        if bits.size:
+            _support_row(w[0, r], w[1, r], t, shift, bits[r])
+        _reflect_row(w[0, r], t, q0)
+        _reflect_row(w[1, r], t, d[1])
+        _grad_adjoint_row(above, q0, d[1], x[r])
+        above, q0 = q0, above
+
+
+@_jit
+def _pass_tangent(dw, dx, bits, shift, relax, rows):
+    """dw <- shrink_update_tangent(dw, dx, S, relax); dx <- reflect_tangent(dw, S), with S = bits >> shift."""
+    first, above, q0, d = rows[0], rows[1], rows[2], rows[3:5]
+    last = dx.shape[0] - 1
+    first[:] = dx[0]
+    _grad_row(dx[last], first, d)
+    _shrink_update_tangent_row(dw[0, last], d[0], bits[last], shift, relax, q0)
+    _reflect_tangent_row(q0, bits[last], shift, above)
+    for r in range(last + 1):
+        _grad_row(dx[r], dx[r + 1] if r < last else first, d)
+        for c in range(2):
+            _shrink_update_tangent_row(dw[c, r], d[c], bits[r], shift + 2 * c, relax, dw[c, r])
+        _reflect_tangent_row(dw[0, r], bits[r], shift, q0)
+        _reflect_tangent_row(dw[1, r], bits[r], shift + 2, d[1])
+        _grad_adjoint_row(above, q0, d[1], dx[r])
+        above, q0 = q0, above
+
+
+@_jit
+def _pass_adjoint(g, x, bits, shift, relax, rho, rows):
+    """g <- shrink_update_adjoint(g, x, S, relax, rho); x <- relax D* g, with S = bits >> shift."""
+    first, above, d = rows[0], rows[1], rows[3:5]
+    last = x.shape[0] - 1
+    first[:] = x[0]
+    _grad_row(x[last], first, d)
+    _shrink_update_adjoint_row(g[0, last], d[0], bits[last], shift, relax, rho, above)
+    for r in range(last + 1):
+        _grad_row(x[r], x[r + 1] if r < last else first, d)
+        for c in range(2):
+            _shrink_update_adjoint_row(g[c, r], d[c], bits[r], shift + 2 * c, relax, rho, g[c, r])
+        _grad_adjoint_row(above if r == 0 else g[0, r - 1], g[0, r], g[1, r], x[r])
+        for j in range(x.shape[1]):
+            x[r, j] *= relax
+
+
+@_jit
+def _filter(k, gain, data):
+    """k <- gain k + data: the diagonal of the x-update, on all frequencies in a row."""
+    for j in range(gain.size):
+        k[2 * j] = gain[j] * k[2 * j] + data[2 * j]
+        k[2 * j + 1] = gain[j] * k[2 * j + 1] + data[2 * j + 1]
+
+
+@_jit
+def _scale(k, gain):
+    """k <- gain k."""
+    for j in range(gain.size):
+        k[2 * j] *= gain[j]
+        k[2 * j + 1] *= gain[j]
+
+
+@_jit
+def _look(x, seen):
+    """max |x - seen| over all parts, NaN if there is one; seen <- x."""
+    change = x[0] - x[0]
+    for j in range(x.size):
+        d = abs(x[j] - seen[j])
+        if d > change or d != d:
+            change = d
+        seen[j] = x[j]
+    return change
+
+
+class State:
+    """The ADMM state of a batch: the one field w, kept between calls."""
+
+    def __init__(self, w):
+        self.w = w
+
+    @property
+    def batch(self):
+        """How many images."""
+        return self.w.shape[0]
+
+    def field(self):
+        """A copy of w, (batch, 2, rows, cols)."""
+        return self.w.copy()
+
+    def copy(self):
+        """An independent state with the same contents."""
+        return State(self.w.copy())
+
+
+class Tape:
+    """For each image its supports, one (page, shift) per iteration: 4 bits per pixel, so two iterations share a page."""
+
+    def __init__(self, batch, shape):
+        self.steps = [[] for _ in range(batch)]
+        self.shape = shape
+
+    def slot(self, i):
+        """Room for the next support of image i: a page whose bits from `shift` on are clear."""
+        steps = self.steps[i]
+        steps.append((steps[-1][0], 4) if len(steps) % 2 else (np.zeros(self.shape, np.uint8), 0))
+        return steps[-1]
+
+
+class Plan:
+    """See reference.Plan. Spectra are kept as fft2 leaves them; the centring is a phase on each sample.
+
+    F = fftshift fft2 ifftshift, and ifftshift of the image multiplies fft2 by exp(2 pi i k (n // 2) / n) on each axis.
+    """
+
+    CHECK = 10
+
+    def __init__(self, mask, dtype, threads):
+        self.shape, self.pixels, self.threads = mask.shape, mask.size, threads
+        self.dtype = np.dtype(dtype)
+        self.real = np.empty(0, self.dtype).real.dtype
+        self.mask = np.fft.ifftshift(mask)
+        frequencies = [np.arange(n) - n // 2 for n in self.shape]
+        turns = [k * (n // 2) % n / n for k, n in zip(frequencies, self.shape, strict=True)]
+        phase = np.exp(2j * np.pi * (turns[0][:, None] + turns[1]))[mask]
+        self.to_samples = (phase / np.sqrt(self.pixels)).astype(self.dtype)
+        self.index = np.fft.fftshift(np.arange(self.pixels).reshape(self.shape))[mask]
+        rows, cols = (2 - 2 * np.cos(2 * np.pi * np.arange(n) / n) for n in self.shape)
+        self.symbol = rows[:, None] + cols
+        self.inverse = None, None
+
+    def _inverse(self, rho):
+        """1 / (pixels (M + rho K)), 0 where that vanishes: the x-update between fft2 and an inverse without a factor."""
+        last, inverse = self.inverse
+        if rho != last:
+            s = self.mask + rho * self.symbol
+            inverse = np.divide(1 / self.pixels, s, out=np.zeros_like(s), where=s > 0).astype(self.real).reshape(-1)
+            self.inverse = rho, inverse
+        return inverse
+
+    def _each(self, batch, body):
+        """body(i, FFT threads) for each image: the threads share out the images, or one image's transforms."""
+        if self.threads > 1 and batch > 1:
+            with concurrent.futures.ThreadPoolExecutor(min(self.threads, batch)) as pool:
+                list(pool.map(lambda i: body(i, 1), range(batch)))
+        else:
+            for i in range(batch):
+                body(i, self.threads)
+
+    def _solve(self, k, filter, threads, *diagonal):
+        """The x-update of the image k, which is used up: fft2, a diagonal on the spectrum, the inverse."""
+        k = scipy.fft.fft2(k, overwrite_x=True, workers=threads)
+        filter(_parts(k).reshape(-1), *diagonal)
+        return scipy.fft.ifft2(k, norm="forward", overwrite_x=True, workers=threads)
+
+    def forward(self, x, out):
+        """See reference.Plan.forward."""
+
+        def body(i, threads):
+            k = scipy.fft.fft2(x[i], workers=threads)
+            np.multiply(k.reshape(-1)[self.index], self.to_samples, out=out[i])
+
+        self._each(len(x), body)
+        return out
+
+    def adjoint(self, y, out):
+        """See reference.Plan.adjoint."""
+
+        def body(i, threads):
+            k = np.zeros(self.shape, self.dtype)
+            k.reshape(-1)[self.index] = self.to_samples.conj() * y[i]
+            out[i] = scipy.fft.ifft2(k, norm="forward", overwrite_x=True, workers=threads)
+
+        self._each(len(y), body)
+        return out
+
+    def resolvent(self, b, rho, out):
+        """See reference.Plan.resolvent."""
+        inverse = self._inverse(rho)
+
+        def body(i, threads):
+            out[i] = self._solve(b[i].copy(), _scale, threads, inverse)
+
+        self._each(len(b), body)
+        return out
+
+    def state(self, w):
+        """See reference.Plan.state."""
+        return State(np.array(w, self.dtype, order="C"))
+
+    def tape(self, batch):
+        """See reference.Plan.tape."""
+        return Tape(batch, self.shape)
+
+    def iterate(self, state, y, x, t, rho, relax, iterations, stop=None, tape=None):
+        """See reference.Plan.iterate."""
+        count, change = np.zeros(state.batch, np.int64), np.full(state.batch, np.inf)
+        inverse = self._inverse(rho)
+        gain = inverse * self.real.type(rho)
+        t, relax = self.real.type(t), self.real.type(relax)
+        nowhere = np.zeros((0, 0), np.uint8)
+
+        def body(i, threads):
+            w = _parts(state.w[i])
+            data = np.zeros(self.pixels, self.dtype)
+            data[self.index] = self.to_samples.conj() * y[i] * (self.pixels * inverse[self.index])
+            data, seen = _parts(data), _parts(np.empty(self.pixels, self.dtype))
+            rows = _rows(x, 5)
+            k = np.empty(self.shape, self.dtype)
+            _reflect(w[None], t, rows, _parts(k)[None])
+            if tape is not None:
+                page, shift = tape.slot(i)
+                _support(w[None], t, shift, page[None])
+            for n in range(1, iterations + 1):
+                k = self._solve(k, _filter, threads, gain, data)
+                count[i] = n
+                if stop is not None and n % self.CHECK == 0:
+                    difference = _look(_parts(k).reshape(-1), seen)
+                    change[i] = difference if n > self.CHECK else np.inf
+                last = n == iterations or (stop is not None and n % self.CHECK == 0 and change[i] <= stop[i])
+                if last:
+                    x[i] = k
+                page, shift = (nowhere, 0) if last or tape is None else tape.slot(i)
+                _pass(w, _parts(k), t, relax, page, shift, rows)
+                if last:
+                    break
+
+        if iterations:
+            self._each(state.batch, body)
+        return count, change
+
+    def freeze(self, state, t):
+        """See reference.Plan.freeze."""
+        tape = self.tape(state.batch)
+        for i in range(state.batch):
+            page, shift = tape.slot(i)
+            _support(_parts(state.w[i : i + 1]), self.real.type(t), shift, page[None])
+        return tape
+
+    def tangent(self, state, tape, g, dx, rho, relax, iterations):
+        """See reference.Plan.tangent."""
+        inverse = self._inverse(rho)
+        gain = inverse * self.real.type(rho)
+        relax = self.real.type(relax)
+
+        def body(i, threads):
+            page, shift = tape.steps[i][-1]
+            dw, rows = _parts(state.w[i]), _rows(dx, 5)
+            data = _parts(scipy.fft.fft2(g[i], workers=threads)).reshape(-1)
+            _scale(data, inverse)
+            k = np.empty(self.shape, self.dtype)
+            _reflect_tangent(dw[None], page[None], shift, rows, _parts(k)[None])
+            for n in range(1, iterations + 1):
+                k = self._solve(k, _filter, threads, gain, data)
+                if n == iterations:
+                    dx[i] = k
+                _pass_tangent(dw, _parts(k), page, shift, relax, rows)
+
+        if iterations:
+            self._each(state.batch, body)
+
+    def reverse(self, tape, g, y, w, rho, relax):
+        """See reference.Plan.reverse."""
+        inverse = self._inverse(rho)
+        rho, relax = self.real.type(rho), self.real.type(relax)
+
+        def body(i, threads):
+            lw, rows = _parts(w[i]), _rows(g, 5)
+            lw[...] = 0
+            total = np.zeros(self.index.size, self.dtype)
+            k = g[i].copy()
+            for page, shift in reversed(tape.steps[i]):
+                k = scipy.fft.fft2(k, overwrite_x=True, workers=threads)
+                _scale(_parts(k).reshape(-1), inverse)
+                total += k.reshape(-1)[self.index]
+                k = scipy.fft.ifft2(k, norm="forward", overwrite_x=True, workers=threads)
+                _pass_adjoint(lw, _parts(k), page, shift, relax, rho, rows)
+            y[i] = self.pixels * self.to_samples * total
+
+        self._each(len(g), body)
