@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: MIT
+import math
+
+import numpy as np
+import pytest
+
+from kspike import metrics
+
+RNG = np.random.default_rng(0)
+
+
+def image(*shape):
+    return RNG.standard_normal(shape) + 1j * RNG.standard_normal(shape)
+
+
+def test_max_modulus_and_its_location():
+    x = image(5, 7)
+    row, col = metrics.argmax_location(x)
+    assert isinstance(row, int) and isinstance(col, int)
+    assert metrics.max_modulus(x) == abs(x[row, col]) == np.abs(x).max()
+    assert metrics.argmax_location(np.ones((3, 4))) == (0, 0)
+
+
+def test_a_batch_gives_what_each_of_its_images_gives():
+    a, b = image(2, 3, 5, 7), image(2, 3, 5, 7)
+    for measure in (
+        metrics.amplification,
+        metrics.relative_l2,
+        metrics.psnr,
+        lambda a, b: metrics.max_modulus(a),
+        lambda a, b: metrics.argmax_location(a),
+        lambda a, b: metrics.local_l2(a, (2, 3), 1.5),
+    ):
+        together = measure(a, b)
+        for i in np.ndindex(2, 3):
+            # Sums of 35 squares in another order: a few eps.
+            np.testing.assert_allclose(together[i], measure(a[i], b[i]), rtol=1e-14)
+            assert measure(a[:0], b[:0]).shape[:2] == (0, 3)
+
+
+def test_amplification_is_homogeneous_and_ignores_phases():
+    a, r = image(5, 7), image(5, 7)
+    alpha = metrics.amplification(a, r)
+    assert alpha == np.abs(a).max() / np.abs(r).max()
+    assert metrics.amplification(3 * a, 2j * r) == pytest.approx(1.5 * alpha, rel=1e-15)
+    assert metrics.amplification(a, 0 * r) == math.inf
+    assert math.isnan(metrics.amplification(0 * a, 0 * r))
+
+
+def test_local_l2_of_disks():
+    x = image(9, 11)
+    assert metrics.local_l2(x, (4, 5), 0) == abs(x[4, 5])
+    assert metrics.local_l2(x, (4, 5), 100) == pytest.approx(np.linalg.norm(x), rel=1e-15)
+    assert metrics.local_l2(np.ones((9, 11)), (4, 5), 1) == pytest.approx(math.sqrt(5))
+    assert metrics.local_l2(np.ones((9, 11)), (0, 0), 1) == pytest.approx(math.sqrt(3))
+    assert metrics.local_l2(np.ones((99, 99)), (49, 49), 5) == pytest.approx(
+        math.sqrt(81)
+    )  # lattice points in radius 5
+
+
+def test_relative_l2_and_psnr():
+    x = image(5, 7)
+    assert metrics.relative_l2(x, x) == 0
+    assert metrics.relative_l2(1.25 * x, x) == pytest.approx(0.25)
+    assert metrics.psnr(x, x) == math.inf
+    one = np.ones((4, 8))
+    assert metrics.psnr(one + 0.1, one) == pytest.approx(20)
+    assert metrics.psnr(one + 0.1, one, peak=10) == pytest.approx(40)
+    assert metrics.psnr(one - 0.1, 0 * one, peak=1) == pytest.approx(-20 * math.log10(0.9))
+    assert metrics.relative_l2(one, 0 * one) == math.inf
+
+
+def test_integers_are_measured_as_numbers():
+    big = np.array([[200, 0]], np.uint8)
+    assert metrics.relative_l2(big, big[:, ::-1]) == pytest.approx(math.sqrt(2))
+    assert metrics.max_modulus(np.array([[-128, 3]], np.int8)) == 128
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: metrics.max_modulus(np.ones(3)), r"\(..., rows, cols\), got float64 of shape \(3,\)"),
+        (lambda: metrics.max_modulus(np.ones((0, 3))), "rows, cols"),
+        (lambda: metrics.max_modulus(np.array([["a"]])), "expected numbers"),
+        (lambda: metrics.amplification(np.ones((3, 4)), np.ones((4, 3))), "same image shape"),
+        (lambda: metrics.local_l2(np.ones((3, 4)), (3, 0), 1), "inside 3 x 4"),
+        (lambda: metrics.local_l2(np.ones((3, 4)), (0, 0), -1), "radius >= 0"),
+        (lambda: metrics.psnr(np.ones((3, 4)), np.ones((3, 4)), peak=0), "peak > 0"),
+    ],
+)
+def test_nonsense_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
