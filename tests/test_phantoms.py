@@ -74,7 +74,7 @@ def test_statistics_are_the_papers():
     ("keywords", "message"),
     [
         ({"shape": (0, 3)}, "positive integers"),
-        ({"shape": (2, 2)}, "holds a pixel of 2 x 2"),
+        ({"shape": (2, 2)}, "expected one whose pixels can lie in an ellipse"),
         ({"seed": -1}, "seed: expected"),
         ({"seed": 1.5}, "seed: expected"),
         ({"count": -1}, "count: expected"),

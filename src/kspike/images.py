@@ -93,7 +93,7 @@ def read_mask(path, *, key=None):
 
 
 def _kind(path, kinds, key):
-    """The path as str and its lower-case suffix: of a file that exists, one of `kinds`, and one that can have the key."""
+    """The path as str and its lower-case suffix: of a file that exists, of one of `kinds`, fit for the key."""
     path = os.fspath(path)
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path}: no such file")

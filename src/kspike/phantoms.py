@@ -10,6 +10,7 @@ from kspike import door
 __all__ = ["ellipses", "shepp_logan"]
 
 DRAWS = 256  # linear pieces drawn per ellipse, of which the first non-negative one is taken
+ATTEMPTS = 100  # images drawn until one is not zero: only a few pixels can lie between all ellipses
 MARGIN_AXIS = 0.9  # an ellipse ends at this share of the distance from its centre to the border
 
 
@@ -42,9 +43,10 @@ def ellipses(
     number, semi_axes, margin, slope, bias
         See above; the defaults are the paper's.
 
-    Raises ValueError for parameters that make no image, and for an image so small that no ellipse holds a pixel.
+    An image in which no ellipse holds a pixel is drawn again. Raises ValueError where that never ends, as for 2 x 2,
+    whose pixels all lie on the border, and for parameters that make no image.
     """
-    rows, cols = shape = door.shape2(shape)
+    shape = door.shape2(shape)
     seed, total = door.whole("seed", seed, 0), 1 if count is None else door.whole("count", count, 0)
     margin, slope = door.number("margin", margin, 0, 1), door.number("slope", slope, 0, closed=True)
     if not 1 <= number[0] <= number[1]:
@@ -54,30 +56,33 @@ def ellipses(
     if not (0 <= bias[0] <= bias[1] < np.inf and bias[1] > 0):
         raise ValueError(f"bias: expected (least, most) with 0 <= least <= most and most > 0, got {bias}")
 
-    images = np.empty((total, rows, cols), np.float32)
+    images = np.empty((total, *shape), np.float32)
     for i, image in enumerate(images):
         rng = np.random.default_rng((seed, i))
-        n = rng.integers(number[0], number[1], endpoint=True)
-        centre = (1 - margin) * rng.uniform(-1, 1, (n, 2))
-        room = MARGIN_AXIS * (1 - np.abs(centre).max(1, keepdims=True))
-        axes = np.minimum(rng.uniform(*semi_axes, (n, 2)), room)
-        turn = rng.uniform(0, np.pi / 2, n)
-        gradient, constant = slope * rng.standard_normal((n, DRAWS, 2)), rng.uniform(*bias, (n, DRAWS))
-
-        least = np.einsum("nda,na->nd", gradient, centre) + constant
-        least -= np.linalg.norm(axes[:, None] * _rotate(gradient, turn[:, None]), axis=-1)
-        chosen = np.argmax(least >= 0, axis=1)
-        e = np.arange(n)
-        gradient, constant, valid = gradient[e, chosen], constant[e, chosen], least[e, chosen] >= 0
-        pieces = np.column_stack([gradient * valid[:, None], constant])
-
-        image[...] = _draw(shape, centre, axes, turn, pieces)
-        if not image.any():
-            raise ValueError(
-                f"no ellipse of image {i} for seed {seed} holds a pixel of {rows} x {cols}: expected more pixels"
-            )
+        for _ in range(ATTEMPTS):
+            image[...] = _draw(shape, *_random_ellipses(rng, number, semi_axes, margin, slope, bias))
+            if image.any():
+                break
+        else:
+            raise ValueError(f"shape: expected one whose pixels can lie in an ellipse of image {i}, got {shape}")
         image /= image.max()
     return images[0] if count is None else images
+
+
+def _random_ellipses(rng, number, semi_axes, margin, slope, bias):
+    """Centres, semi axes, rotations and pieces (g0, g1, b) of one image of `ellipses`."""
+    n = rng.integers(number[0], number[1], endpoint=True)
+    centre = (1 - margin) * rng.uniform(-1, 1, (n, 2))
+    room = MARGIN_AXIS * (1 - np.abs(centre).max(1, keepdims=True))
+    axes = np.minimum(rng.uniform(*semi_axes, (n, 2)), room)
+    turn = rng.uniform(0, np.pi / 2, n)
+    gradient, constant = slope * rng.standard_normal((n, DRAWS, 2)), rng.uniform(*bias, (n, DRAWS))
+
+    least = np.einsum("nda,na->nd", gradient, centre) + constant
+    least -= np.linalg.norm(axes[:, None] * _rotate(gradient, turn[:, None]), axis=-1)
+    e, chosen = np.arange(n), np.argmax(least >= 0, axis=1)
+    valid = least[e, chosen] >= 0
+    return centre, axes, turn, np.column_stack([gradient[e, chosen] * valid[:, None], constant[e, chosen]])
 
 
 def shepp_logan(shape):
