@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: MIT
+// The plan of one mask: operators, ADMM iteration, reverse sweep and tangent over batches of images and threads.
+// Meaning: kspike/reference.py, Plan; how: passes.hpp.
+#pragma once
+
+#include <atomic>
+#include <limits>
+#include <mutex>
+#include <stdexcept>
+
+#include "passes.hpp"
+
+namespace kspike {
+
+template <class T, int W>
+class Plan {
+ public:
+  using S = Simd<T, W>;
+  using Bits4 = typename S::Bits4;
+  using P = Passes<T, W>;
+  using Data = typename P::Data;
+  static constexpr int kCheck = 10;
+
+  // One image: the field w and, for the threshold t, the half-transformed D*(w - 2 clip(w, t)) that belongs to it.
+  struct Image {
+    Aligned<T> w, h;
+    double t = std::numeric_limits<double>::quiet_NaN();
+  };
+  using State = std::vector<Image>;
+
+  // The tape of one image: 4 bits per pixel for each step. The memory is touched as the steps are written.
+  struct Steps {
+    std::unique_ptr<Bits4[]> bits;
+    size_t capacity = 0, count = 0;
+  };
+  using Tape = std::vector<Steps>;
+
+  Plan(const bool* mask, int rows, int cols, int threads) : passes_(mask, rows, cols), pool_(threads) {}
+
+  const P& passes() const { return passes_; }
+  size_t image_size() const { return 2 * static_cast<size_t>(passes_.pixels()); }
+  size_t samples_size() const { return 2 * static_cast<size_t>(passes_.samples()); }
+
+  // --- the operators --------------------------------------------------------------------------------------------------
+
+  // y = A x
+  void forward(const T* x, T* y, int64_t batch) {
+    each_image(batch, kSpectrum, [&](int64_t i, Team<T>& team, int k) {
+      T* h = team.h.data();
+      passes_.rows_forward(x + i * image_size(), h, team, k);
+      team.wait();
+      for (auto [c, end] = team.share(passes_.tiles(), k); c < end; ++c) {
+        passes_.columns_forward(c, h, team.members[k].transform.data());
+        passes_.gather(c, passes_.tile(h, c), orthonormal(), y + i * samples_size());
+      }
+    });
+  }
+
+  // x = A* y
+  void adjoint(const T* y, T* x, int64_t batch) {
+    each_image(batch, kSpectrum, [&](int64_t i, Team<T>& team, int k) {
+      T* h = team.h.data();
+      for (auto [c, end] = team.share(passes_.tiles(), k); c < end; ++c) {
+        passes_.scatter(c, y + i * samples_size(), orthonormal(), passes_.tile(h, c));
+        passes_.columns_inverse(c, h, team.members[k].transform.data());
+      }
+      team.wait();
+      passes_.rows_inverse(h, x + i * image_size(), T(1), team, k);
+    });
+  }
+
+  // x = (A*A + rho D*D)^-1 b
+  void resolvent(const T* b, double rho, T* x, int64_t batch) {
+    each_image(batch, kSpectrum, [&](int64_t i, Team<T>& team, int k) {
+      T* h = team.h.data();
+      passes_.rows_forward(b + i * image_size(), h, team, k);
+      team.wait();
+      columns<Data::kNone>(h, rho, team, k);
+      passes_.rows_inverse(h, x + i * image_size(), static_cast<T>(1 / rho), team, k);
+      remove_mean(x + i * image_size(), team, k);
+    });
+  }
+
+  // --- states and tapes -----------------------------------------------------------------------------------------------
+
+  // w (batch, 2, rows, cols) <-> the state.
+  State load_state(const T* w, int64_t batch) const {
+    State state;
+    for (int64_t i = 0; i < batch; ++i, w += 2 * image_size()) {
+      state.push_back({Aligned<T>(passes_.field_size()), Aligned<T>(passes_.spectrum_size())});
+      T* to = state.back().w.data();
+      passes_.for_field([&](size_t grouped, size_t natural) { to[grouped] = w[natural]; });
+    }
+    return state;
+  }
+  void store_field(const T* grouped, T* w) const {
+    passes_.for_field([&](size_t from, size_t to) { w[to] = grouped[from]; });
+  }
+
+  // A tape of one step: the support of the state as it stands.
+  Tape freeze(const State& state, double t) const {
+    Tape tape(state.size());
+    const typename S::V threshold = S::all(static_cast<T>(t));
+    for (size_t i = 0; i < state.size(); ++i) {
+      Bits4* bits = append(tape[i], 1);
+      const T* w = state[i].w.data();
+      for (size_t at = 0; at < passes_.steps(); ++at, w += 4 * W) bits[at] = support4<T, W>(w, threshold);
+      tape[i].count = 1;
+    }
+    return tape;
+  }
+
+  // --- the iterations -------------------------------------------------------------------------------------------------
+
+  void iterate(State& state, const T* y, T* x, double t, double rho, double relax, int64_t iterations, const double* stop,
+               Tape* tape, int64_t* count, double* change) {
+    if (tape)
+      for (Steps& steps : *tape) append(steps, static_cast<size_t>(iterations));
+    const typename S::V threshold = S::all(static_cast<T>(t)), relaxation = S::all(static_cast<T>(relax));
+    each_image(static_cast<int64_t>(state.size()), kNothing, [&](int64_t i, Team<T>& team, int k) {
+      Image& image = state[i];
+      if (k == 0) passes_.load_data(y + i * samples_size(), rho, team.data.data());
+      const bool refresh = !(image.t == t);
+      team.wait();
+      if (refresh) {
+        Reflect<T, W> stencil{image.w.data(), threshold};
+        passes_.template row_pass<false>(image.h.data(), stencil, team, k);
+        if (k == 0) image.t = t;
+        team.wait();
+      }
+      double moved = std::numeric_limits<double>::infinity();
+      int64_t n = 0;
+      while (n < iterations) {
+        ++n;
+        columns<Data::kSamples>(image.h.data(), rho, team, k);
+        const bool check = stop && n % kCheck == 0;
+        typename P::Output output;
+        if (check || n == iterations) output.image = x + i * image_size();
+        output.compare = check;
+        if (tape) {
+          Steps& steps = (*tape)[i];
+          Update<T, W, true> stencil{image.w.data(), threshold, relaxation,
+                                     steps.bits.get() + (steps.count + n - 1) * passes_.steps()};
+          passes_.template row_pass<true>(image.h.data(), stencil, team, k, output);
+        } else {
+          Update<T, W, false> stencil{image.w.data(), threshold, relaxation, nullptr};
+          passes_.template row_pass<true>(image.h.data(), stencil, team, k, output);
+        }
+        team.wait();
+        if (!check) continue;
+        if (n > kCheck) moved = team.largest_change();
+        if (moved <= stop[i]) break;
+        team.wait();  // nobody measures anew before all have looked
+      }
+      if (k != 0) return;
+      if (tape) (*tape)[i].count += n;
+      count[i] = n;
+      change[i] = moved;
+    });
+  }
+
+  // The linearised iteration on the frozen support, the last step of the tape, with right-hand side g.
+  void tangent(State& state, const Tape& tape, const T* g, T* dx, double rho, double relax, int64_t iterations) {
+    const typename S::V relaxation = S::all(static_cast<T>(relax));
+    each_image(static_cast<int64_t>(state.size()), kNothing, [&](int64_t i, Team<T>& team, int k) {
+      Image& image = state[i];
+      const Bits4* bits = tape[i].bits.get() + (tape[i].count - 1) * passes_.steps();
+      const typename P::Input input{g + i * image_size(), static_cast<T>(1 / rho)};
+      if (k == 0) passes_.find_rhs_rows(input.image, team.rhs_rows);
+      team.wait();
+      ReflectTangent<T, W> reflect{image.w.data(), bits};
+      passes_.template row_pass<false>(image.h.data(), reflect, team, k, {}, input);
+      team.wait();
+      for (int64_t n = 1; n <= iterations; ++n) {
+        columns<Data::kNone>(image.h.data(), rho, team, k);
+        UpdateTangent<T, W> stencil{image.w.data(), relaxation, bits};
+        typename P::Output output;
+        if (n == iterations) output.image = dx + i * image_size();
+        passes_.template row_pass<true>(image.h.data(), stencil, team, k, output, input);
+        team.wait();
+      }
+      if (iterations) remove_mean(dx + i * image_size(), team, k);
+    });
+  }
+
+  // The exact adjoint of the steps on the tape: y <- the cotangent of the data, w <- that of the first state.
+  void reverse(const Tape& tape, const T* g, T* y, T* w, double rho, double relax) {
+    const typename S::V relaxation = S::all(static_cast<T>(relax));
+    each_image(static_cast<int64_t>(tape.size()), kSpectrum | kField | kTotal, [&](int64_t i, Team<T>& team, int k) {
+      if (k == 0) {
+        team.w.clear();
+        team.total.clear();
+      }
+      T* h = team.h.data();
+      passes_.rows_forward(g + i * image_size(), h, team, k);
+      team.wait();
+      for (size_t step = tape[i].count; step-- > 0;) {
+        columns<Data::kTotal>(h, rho, team, k);
+        UpdateAdjoint<T, W> stencil{team.w.data(), relaxation, tape[i].bits.get() + step * passes_.steps()};
+        passes_.template row_pass<true>(h, stencil, team, k);
+        team.wait();
+      }
+      const T scale = static_cast<T>(std::sqrt(passes_.pixels()) / rho);
+      for (auto [c, end] = team.share(passes_.tiles(), k); c < end; ++c)
+        passes_.gather(c, passes_.tile(team.total.data(), c), scale, y + i * samples_size());
+      if (k == 0) store_field(team.w.data(), w + 2 * i * image_size());
+    });
+  }
+
+ private:
+  enum Scratch { kNothing = 0, kSpectrum = 1, kField = 2, kTotal = 4 };
+
+  T orthonormal() const { return static_cast<T>(1 / std::sqrt(passes_.pixels())); }
+
+  // The column pass over the k-th member's tiles.
+  template <Data D>
+  void columns(T* h, double rho, Team<T>& team, int k) const {
+    for (auto [c, end] = team.share(passes_.tiles(), k); c < end; ++c)
+      passes_.template column_pass<D>(c, h, rho, team.data.data(), team.total.data(), team.members[k].transform.data());
+    team.wait();
+  }
+
+  // Where the mean of x is not determined, the solution without one is meant.
+  void remove_mean(T* x, Team<T>& team, int k) const {
+    if (passes_.mean_sampled()) return;
+    team.wait();
+    if (k != 0) return;
+    double mean[2] = {0, 0};
+    for (size_t i = 0; i < image_size(); ++i) mean[i & 1] += static_cast<double>(x[i]);
+    for (size_t i = 0; i < image_size(); ++i) x[i] -= static_cast<T>(mean[i & 1] / passes_.pixels());
+  }
+
+  // Room for n more steps; the place of the first of them.
+  Bits4* append(Steps& steps, size_t n) const {
+    if (steps.count + n > steps.capacity) {
+      steps.capacity = steps.count + n;
+      std::unique_ptr<Bits4[]> grown(new Bits4[steps.capacity * passes_.steps()]);
+      std::copy_n(steps.bits.get(), steps.count * passes_.steps(), grown.get());
+      steps.bits = std::move(grown);
+    }
+    return steps.bits.get() + steps.count * passes_.steps();
+  }
+
+  // f(image, team, member) for all members of the team of each image: one thread per image while there are enough images
+  // for all threads, else all threads on one image after the other.
+  template <class F>
+  void each_image(int64_t batch, int scratch, F f) {
+    if (batch == 0) return;
+    const int threads = pool_.threads();
+    if (batch >= threads) {
+      std::vector<std::unique_ptr<Team<T>>> teams;
+      for (int k = 0; k < threads; ++k) teams.push_back(borrow(1, scratch));
+      std::atomic<int64_t> next{0};
+      pool_.run([&](int k) {
+        for (int64_t i; (i = next.fetch_add(1)) < batch;) f(i, *teams[k], 0);
+      });
+      for (auto& team : teams) give_back(std::move(team));
+    } else {
+      auto team = borrow(std::min(threads, passes_.groups()), scratch);
+      pool_.run([&](int k) {
+        if (k >= team->size()) return;
+        for (int64_t i = 0; i < batch; ++i) {
+          f(i, *team, k);
+          team->wait();
+        }
+      });
+      give_back(std::move(team));
+    }
+  }
+  std::unique_ptr<Team<T>> borrow(int size, int scratch) {
+    std::unique_ptr<Team<T>> team;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      for (auto& spare : spare_)
+        if (spare->size() == size) {
+          team = std::move(spare);
+          std::swap(spare, spare_.back());
+          spare_.pop_back();
+          break;
+        }
+    }
+    if (!team) {
+      team = std::make_unique<Team<T>>(size);
+      passes_.prepare(*team);
+    }
+    if ((scratch & kSpectrum) && !team->h.size()) team->h = Aligned<T>(passes_.spectrum_size());
+    if ((scratch & kField) && !team->w.size()) team->w = Aligned<T>(passes_.field_size());
+    if ((scratch & kTotal) && !team->total.size()) team->total = Aligned<T>(passes_.spectrum_size());
+    return team;
+  }
+  void give_back(std::unique_ptr<Team<T>> team) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    spare_.push_back(std::move(team));
+  }
+
+  P passes_;
+  Pool pool_;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Team<T>>> spare_;
+};
+
+}  // namespace kspike
