@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: MIT
+"""Attack and stress-test MRI reconstructions from undersampled Fourier data, with compiled kernels.
+
+>>> mask = kspike.radial_mask((256, 256), lines=40)
+>>> tv = kspike.TVSolver(mask, lam=5.6e-3)
+>>> y = tv.A(kspike.ellipses((256, 256), seed=0))
+>>> found = kspike.attack(tv, y, noise=0.04)
+"""
+
+from kspike import kernels, metrics
+from kspike.attack import attack, spike
+from kspike.images import read_image, read_mask
+from kspike.operators import Gradient, MaskedFourier
+from kspike.phantoms import ellipses, shepp_logan
+from kspike.sampling import cartesian_mask, radial_mask
+from kspike.solver import TVSolver
+
+__all__ = [
+    "Gradient",
+    "MaskedFourier",
+    "TVSolver",
+    "attack",
+    "cartesian_mask",
+    "ellipses",
+    "kernels",
+    "metrics",
+    "radial_mask",
+    "read_image",
+    "read_mask",
+    "shepp_logan",
+    "spike",
+]

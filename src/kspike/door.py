@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: MIT
+"""What may enter: the checks that the public functions make of their arguments before an engine sees them.
+
+Nothing is cast or copied here. A message says what was expected, what came and, where one line mends it, what to type.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+__all__ = [
+    "COMPLEX",
+    "array",
+    "batched",
+    "device",
+    "finite",
+    "label",
+    "mask",
+    "number",
+    "output",
+    "precision",
+    "resident",
+    "shape2",
+    "whole",
+]
+
+COMPLEX = (np.dtype("complex64"), np.dtype("complex128"))
+
+
+def device(x, name="x"):
+    """Where the array lives: "cpu" for NumPy, "cuda" for CuPy. Raises TypeError for anything else."""
+    if isinstance(x, np.ndarray):
+        return "cpu"
+    if type(x).__module__.partition(".")[0] == "cupy":
+        return "cuda"
+    raise TypeError(f"{name}: expected a NumPy or CuPy array, got {type(x).__name__}")
+
+
+def resident(name, x, engine):
+    """Check that x lives where the engine runs."""
+    wanted = "cuda" if engine.__name__.endswith(".cupy") else "cpu"
+    if device(x, name) != wanted:
+        kind = "CuPy" if wanted == "cuda" else "NumPy"
+        raise TypeError(
+            f"{name}: expected a {kind} array for backend {label(engine)!r}, got one of {type(x).__module__}"
+        )
+
+
+def label(engine):
+    """The name of an engine module, as `backend=` takes it."""
+    return engine.__name__.rpartition(".")[-1]
+
+
+def _dims(trailing):
+    return "(" + ", ".join(["...", *map(str, trailing)]) + ")"
+
+
+def array(name, x, trailing, dtypes=COMPLEX):
+    """Check that x is C-contiguous, of one of the dtypes and of shape (..., *trailing), where a string is any size."""
+    device(x, name)
+    if x.dtype not in dtypes:
+        wanted = " or ".join(d.name for d in dtypes)
+        hint = f": type {name}.astype({_advised(x.dtype, dtypes).name!r})" if x.dtype.kind in "fc" else ""
+        raise TypeError(f"{name}: expected {wanted}, got {x.dtype.name}{hint}")
+    inner = x.shape[x.ndim - len(trailing) :]
+    fits = len(inner) == len(trailing)
+    if not fits or any(n != w if isinstance(w, int) else n < 1 for n, w in zip(inner, trailing, strict=True)):
+        raise ValueError(f"{name}: expected shape {_dims(trailing)}, got {x.shape}")
+    if not x.flags.c_contiguous:
+        raise ValueError(f"{name}: expected C-contiguous, got strides {x.strides}: type np.ascontiguousarray({name})")
+
+
+def _advised(came, dtypes):
+    """The dtype to advise: the one of the same precision where it is allowed."""
+    same = np.result_type(came, np.complex64)
+    return same if same in dtypes else dtypes[0]
+
+
+def finite(name, x):
+    """Check that x holds no NaN and no infinity."""
+    if not np.isfinite(x).all():
+        raise ValueError(f"{name}: expected finite values, got NaN or infinity")
+
+
+def batched(x, inner):
+    """View (..., *trailing) as (batch, *trailing), `inner` trailing dimensions, without a copy."""
+    lead = x.shape[: x.ndim - inner]
+    return x.reshape(math.prod(lead), *x.shape[x.ndim - inner :])
+
+
+def output(out, like, shape, dtype, *inputs):
+    """`out` if it is fit to be written, or a new array beside `like` if it is None. It may not overlap the inputs."""
+    if out is None:
+        return np.empty_like(like, shape=shape, dtype=dtype, order="C", subok=False)
+    if device(out, "out") != device(like):
+        raise TypeError(f"out: expected a {type(like).__name__} like the input, got {type(out).__name__}")
+    if out.dtype != dtype:
+        raise TypeError(f"out: expected {np.dtype(dtype).name}, got {out.dtype.name}")
+    if out.shape != shape:
+        raise ValueError(f"out: expected shape {shape}, got {out.shape}")
+    if not out.flags.c_contiguous:
+        raise ValueError(f"out: expected a C-contiguous array, got strides {out.strides}")
+    if isinstance(out, np.ndarray) and not out.flags.writeable:
+        raise ValueError("out: expected a writeable array, got a read-only one")
+    if any(np.may_share_memory(out, x) for x in inputs):
+        raise ValueError("out: expected memory of its own, got an array that overlaps an input")
+    return out
+
+
+def mask(mask):
+    """Check a sampling mask: a bool array (rows, cols) with at least one sample."""
+    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+        came = mask.dtype.name if isinstance(mask, np.ndarray) else type(mask).__name__
+        raise TypeError(f"mask: expected a NumPy bool array, got {came}")
+    if mask.ndim != 2 or not mask.size:
+        raise ValueError(f"mask: expected shape (rows, cols), got {mask.shape}")
+    if not mask.any():
+        raise ValueError(f"mask: expected at least one sample, got none in {mask.shape}")
+
+
+def shape2(shape, name="shape"):
+    """(rows, cols) as a tuple of two positive integers."""
+    try:
+        rows, cols = map(int, shape)
+    except (TypeError, ValueError):
+        rows = cols = 0
+    if rows < 1 or cols < 1 or (rows, cols) != tuple(shape):
+        raise ValueError(f"{name}: expected (rows, cols) of positive integers, got {shape!r}")
+    return rows, cols
+
+
+def precision(dtype):
+    """The dtype of a plan: complex64 or complex128."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found not in COMPLEX:
+        raise ValueError(f"dtype: expected 'complex64' or 'complex128', got {dtype!r}")
+    return found
+
+
+def number(name, value, low=-math.inf, high=math.inf, *, closed=False):
+    """A finite real number in the open interval (low, high), or in [low, high) where `closed`, as a float."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number) or not (low < number or (closed and low == number)) or not number < high:
+        bounds = f"{'[' if closed else '('}{low:g}, {high:g})"
+        raise ValueError(f"{name}: expected a number in {bounds}, got {value!r}")
+    return number
+
+
+def whole(name, value, low):
+    """An integer of at least `low`."""
+    if isinstance(value, bool) or not hasattr(type(value), "__index__") or value < low:
+        raise ValueError(f"{name}: expected an integer of at least {low}, got {value!r}")
+    return int(value)
