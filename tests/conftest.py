@@ -17,12 +17,12 @@ BATCHES = [0, 1, 3]
 DTYPES = ["complex64", "complex128"]
 DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
 
-# kind -> (c, why): two results may differ by c * eps * scale, eps that of the engine's precision. Where the reference's own
-# rounding in double counts too, c is a pair: for complex64, which is held against double, and for complex128.
+# kind -> (c, why): two results may differ by c * eps * scale, eps that of the engine's precision. Where the rounding of
+# the reference counts too, c is a pair: for complex64, which is held against double, and for complex128.
 TOLERANCES = {
     "exact": (0, "a selection or a comparison: no rounding is allowed"),
     "stencil": (16, "a sum of at most eight terms, each rounded once or twice"),
-    "inner": (64, "a sum of n products: its error grows like sqrt(n) at random, relative to the norms and not to the sum"),
+    "inner": (64, "a sum of n products: an error of sqrt(n) eps at random, relative to the norms, not to the sum"),
     "transform": (32, "O(log n) stages, each exact to a few eps; Bluestein's detour for primes costs three transforms"),
     "resolvent": (256, "a transform there and back; the smallest rho K lifts the error of the lowest frequencies"),
     "iterate": ((84, 4096), "1e-5 and 1e-12: errors add up in what is not sampled, where only rho K holds them"),
@@ -75,7 +75,7 @@ class Engine:
         return self.xp.full(shape, np.nan if dtype.kind == "c" else 255, dtype)
 
     def kernel(self, name, *args, shape, dtype=None):
-        """Call one kernel into a fresh output; its inputs must survive and its output be the one that was given."""
+        """Call one kernel into a fresh output: it returns that one, and its inputs survive."""
         given = [self.put(a) if isinstance(a, np.ndarray) else a for a in args]
         before = [self.get(a).copy() if isinstance(b, np.ndarray) else b for a, b in zip(given, args, strict=True)]
         out = self.empty(shape, dtype)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Laws that an operator, a proximal map or a derivative obeys, whoever wrote it, and dense twins to hold them against.
 
-Each law takes functions and points and asserts; `tol` is relative to the norms named in its docstring, never to an inner
-product, which may vanish. The inner product is Re <a, b>, the one that belongs to separable functionals.
+Each law takes functions and points and asserts; `tol` is relative to the norms named in its docstring, never to an
+inner product, which may vanish. The inner product is Re <a, b>, the one that belongs to separable functionals.
 """
 
 import numpy as np
@@ -52,7 +52,7 @@ def moreau(prox, projection, v, tol):
 
 
 def nonexpansiveness(f, v, w, tol):
-    """||f(v) - f(w)||^2 <= Re <f(v) - f(w), v - w>: firm, as proximal maps and projections are; relative to ||v - w||^2."""
+    """||f(v) - f(w)||^2 <= Re <f(v) - f(w), v - w>, as for all proximal maps; relative to ||v - w||^2."""
     d = f(v) - f(w)
     assert norm(d) ** 2 <= inner(d, v - w) + tol * norm(v - w) ** 2
 
@@ -103,7 +103,7 @@ def dense_fourier(mask):
 
 
 def dense_grad(shape):
-    """D as a matrix, written entry by entry: one row per difference, -1 at the pixel and +1 at its periodic neighbour."""
+    """D as a matrix, entry by entry: each row has -1 at a pixel and +1 at its periodic neighbour."""
     rows, cols = shape
     D = np.zeros((2, rows, cols, rows, cols))
     for r in range(rows):
@@ -118,9 +118,9 @@ def dense_grad(shape):
 class DenseADMM:
     """Over-relaxed ADMM on three variables with dense matrices, and its derivative by the chain rule, step by step.
 
-    After `run`: x, z, u; Jx, the derivative of x in the stacked (y, z + u) of the start; margin, how far any part came
-    from the threshold. The start is the field w = z + u, with u = clip(w, t): a perturbation of w moves z where |w| > t
-    and u where not.
+    The start is the field w = z + u with u = clip(w, t): moving w moves z where |w| > t, and u where not. After `run`:
+    x and w; Jx, the derivative of x in the stacked y and then the stacked w of the start; margin, how close any part of w
+    came to the threshold before an iteration.
     """
 
     def __init__(self, mask, t, rho, relax):

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The plan of every engine: transforms, the iteration, its stopping rule, its state and its three derivatives."""
 
-import laws
 import numpy as np
 import pytest
-from conftest import BATCHES, SHAPES, assert_close, draw, draw_field, draw_image, draw_mask, tolerance
 
+import laws
+from conftest import BATCHES, SHAPES, assert_close, draw, draw_field, draw_image, draw_mask, tolerance
 from kspike import reference
 
 T, RHO, RELAX = 0.0625, 0.5, 1.9
@@ -30,7 +30,7 @@ class Problem:
 
 
 def clear_problem(rng, shape, iterations, t=T):
-    """A problem of one image whose parts all stay clear of the threshold: the supports are the same in every precision."""
+    """A problem of one image whose parts stay clear of the threshold: its supports are the same in every precision."""
     for _ in range(100):
         problem = Problem(rng, shape, batch=1, ties=False)
         dense = laws.DenseADMM(problem.mask, t, RHO, RELAX).run(problem.y, problem.w, iterations)
@@ -245,11 +245,10 @@ def test_reverse_equals_the_dense_jacobian(engine, rng, shape):
     assert_close(w[0], laws.unstack(cotangent[2 * m :], (2, *shape)), "derivative", engine.dtype, scale=scale)
 
 
+@pytest.mark.parametrize("dtype", ["complex128"], indirect=True)
 @pytest.mark.parametrize("shape", [(5, 7), (8, 12), (17, 31)], ids=str)
 def test_reverse_equals_reference(engine, rng, shape):
-    """In double only: in single precision a few bits of a long tape flip."""
-    if engine.dtype != np.complex128:
-        pytest.skip("a tape in complex64 is another tape; see the dense Jacobian")
+    """In double only: in single precision a few bits of a long tape flip, and it is another tape."""
     problem = Problem(rng, shape)
     plan, g = engine.plan(problem.mask), draw(rng, 3, *shape)
     tapes, stop = (plan.tape(3), problem.exact.tape(3)), [0, 5e-2, 2e-2]
@@ -262,11 +261,13 @@ def test_reverse_equals_reference(engine, rng, shape):
         assert_close(mine, exact, "derivative", engine.dtype, scale=np.abs(g).max())
 
 
+@pytest.mark.parametrize("dtype", ["complex128"], indirect=True)
 @pytest.mark.parametrize("shape", [(5, 7), (16, 16)], ids=str)
 def test_reverse_dot_product(engine, rng, shape):
-    """Re <g, dx> = Re <g_y, dy> + Re <g_w, dw> for a step (dy, dw) that moves no part over the threshold."""
-    if engine.dtype != np.complex128:
-        pytest.skip("a step too small to cross a threshold drowns in the rounding of complex64")
+    """Re <g, dx> = Re <g_y, dy> + Re <g_w, dw> for a step (dy, dw) that moves no part over the threshold.
+
+    In double only: a step that small drowns in the rounding of complex64.
+    """
     problem = Problem(rng, shape, batch=1, ties=False)
     plan, g = engine.plan(problem.mask), draw(rng, 1, *shape)
     dy, dw = 1e-6 * draw(rng, *problem.y.shape), 1e-6 * draw(rng, *problem.w.shape)

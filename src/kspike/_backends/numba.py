@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The Numba engine: no compiler needed. Stencils are jitted loops, transforms are SciPy's.
 
-The loops see a complex image as a real one of twice the columns, (rows, 2 cols), real and imaginary parts in turn: every
-kernel acts on the parts alone, so a step along the columns is a stride of two and all loops are real and vectorise.
+The loops see a complex image as a real one of twice the columns, (rows, 2 cols), real and imaginary parts in turn:
+every kernel acts on the parts alone, so a neighbour along the columns is two away and all loops are real and vectorise.
 What each kernel means is said in `kspike.reference`.
 """
 
@@ -40,16 +40,16 @@ def _clipped(v, t):
 
 @_jit
 def _kept(bits, bit, v):
-    """S v of one number: itself where the bit is set, else 0. The zero is of v's own type: no promotion to double."""
+    """S v of one number: itself where the bit is set, else the zero of its own type, so that nothing turns double."""
     return v if bits >> bit & 1 else v - v
 
 
-# --- one row: fields (2, 2 cols), images (2 cols), bits (cols) ---------------------------------------------------------
+# --- one row: of an image or of a channel (2 cols); of bits (cols), whose pair at `shift` is the channel's ------------
 
 
 @_jit
 def _grad_row(x, below, d):
-    """d <- D x of the row x, where `below` is the next row of the image."""
+    """The row of D x into d (2, 2 cols), where `below` is the next row of the image."""
     n = x.size
     for j in range(n):
         d[0, j] = below[j] - x[j]
@@ -61,12 +61,12 @@ def _grad_row(x, below, d):
 
 @_jit
 def _grad_adjoint_row(above, d0, d1, out):
-    """out <- the row of D* d, where `above` is channel 0 of the row before."""
+    """The row of D* d into out, where `above` is channel 0 of the row before."""
     n = out.size
     for j in range(2):
         out[j] = above[j] - d0[j] + d1[n - 2 + j] - d1[j]
-    for j in range(2, n):
-        out[j] = above[j] - d0[j] + d1[j - 2] - d1[j]
+    for j in range(n - 2):
+        out[j + 2] = above[j + 2] - d0[j + 2] + d1[j] - d1[j + 2]
 
 
 @_jit
@@ -80,36 +80,42 @@ def _reflect_row(w, t, out):
 def _reflect_tangent_row(dw, bits, shift, out):
     for j in range(bits.size):
         for p in range(2):
-            s = _kept(bits[j], shift + p, dw[2 * j + p])
-            out[2 * j + p] = s + s - dw[2 * j + p]
+            v = dw[2 * j + p]
+            out[2 * j + p] = _kept(bits[j], shift + p, v + v) - v
 
 
 @_jit
-def _shrink_update_row(w, d, t, relax, out):
+def _step_row(w, d, t, relax):
+    """The new w, and over d its reflection w - 2 clip(w, t). In place: with an output apart the loop stays scalar."""
     for j in range(w.size):
-        out[j] = w[j] + relax * (d[j] - (w[j] - _clipped(w[j], t)))
+        v = w[j] + relax * (d[j] - (w[j] - _clipped(w[j], t)))
+        w[j] = v
+        c = _clipped(v, t)
+        d[j] = v - c - c
 
 
 @_jit
-def _shrink_update_tangent_row(dw, d, bits, shift, relax, out):
+def _step_tangent_row(dw, d, bits, shift, relax):
+    """The new dw, and over d its reflection (2 S - 1) dw."""
     for j in range(bits.size):
         for p in range(2):
-            s = _kept(bits[j], shift + p, dw[2 * j + p])
-            out[2 * j + p] = dw[2 * j + p] + relax * (d[2 * j + p] - s)
+            v = dw[2 * j + p] + relax * (d[2 * j + p] - _kept(bits[j], shift + p, dw[2 * j + p]))
+            dw[2 * j + p] = v
+            d[2 * j + p] = _kept(bits[j], shift + p, v + v) - v
 
 
 @_jit
-def _shrink_update_adjoint_row(g, d, bits, shift, relax, rho, out):
+def _step_adjoint_row(g, d, bits, shift, relax, rho):
+    """The new g = g - relax S g + rho (2 S - 1) d."""
     for j in range(bits.size):
         for p in range(2):
-            v = d[2 * j + p]
-            s = _kept(bits[j], shift + p, v)
-            out[2 * j + p] = g[2 * j + p] - relax * _kept(bits[j], shift + p, g[2 * j + p]) + rho * (s + s - v)
+            v, r = g[2 * j + p], rho * d[2 * j + p]
+            g[2 * j + p] = v - r + _kept(bits[j], shift + p, r + r - relax * v)
 
 
 @_jit
 def _support_row(w0, w1, t, shift, bits):
-    """Set the four bits of each pixel, `shift` places up, in bits that were clear."""
+    """Set the four bits of each pixel, `shift` places up, in bits that were clear there."""
     for j in range(bits.size):
         a, b, c, d = abs(w0[2 * j]) > t, abs(w0[2 * j + 1]) > t, abs(w1[2 * j]) > t, abs(w1[2 * j + 1]) > t
         bits[j] |= np.uint8((a | b << 1 | c << 2 | d << 3) << shift)
@@ -176,33 +182,30 @@ def _reflect_tangent(dw, bits, shift, rows, out):
 
 
 @_jit
-def _shrink_update(w, x, t, relax, rows, out):
-    d = rows[:2]
+def _shrink_update(w, x, t, relax, d):
     for i in range(x.shape[0]):
         for r in range(x.shape[1]):
             _grad_row(x[i, r], x[i, (r + 1) % x.shape[1]], d)
             for c in range(2):
-                _shrink_update_row(w[i, c, r], d[c], t, relax, out[i, c, r])
+                _step_row(w[i, c, r], d[c], t, relax)
 
 
 @_jit
-def _shrink_update_tangent(dw, dx, bits, relax, rows, out):
-    d = rows[:2]
+def _shrink_update_tangent(dw, dx, bits, relax, d):
     for i in range(dx.shape[0]):
         for r in range(dx.shape[1]):
             _grad_row(dx[i, r], dx[i, (r + 1) % dx.shape[1]], d)
             for c in range(2):
-                _shrink_update_tangent_row(dw[i, c, r], d[c], bits[i, r], 2 * c, relax, out[i, c, r])
+                _step_tangent_row(dw[i, c, r], d[c], bits[i, r], 2 * c, relax)
 
 
 @_jit
-def _shrink_update_adjoint(g, x, bits, relax, rho, rows, out):
-    d = rows[:2]
+def _shrink_update_adjoint(g, x, bits, relax, rho, d):
     for i in range(x.shape[0]):
         for r in range(x.shape[1]):
             _grad_row(x[i, r], x[i, (r + 1) % x.shape[1]], d)
             for c in range(2):
-                _shrink_update_adjoint_row(g[i, c, r], d[c], bits[i, r], 2 * c, relax, rho, out[i, c, r])
+                _step_adjoint_row(g[i, c, r], d[c], bits[i, r], 2 * c, relax, rho)
 
 
 def _parts(a):
@@ -265,82 +268,83 @@ def reflect_tangent(dw, bits, out):
 
 def shrink_update(w, x, t, relax, out):
     """See reference.shrink_update."""
-    _shrink_update(_parts(w), _parts(x), *_scalars(w, t, relax), _rows(w, 2), _parts(out))
+    out[...] = w
+    _shrink_update(_parts(out), _parts(x), *_scalars(w, t, relax), _rows(w, 2))
     return out
 
 
 def shrink_update_tangent(dw, dx, bits, relax, out):
     """See reference.shrink_update_tangent."""
-    _shrink_update_tangent(_parts(dw), _parts(dx), bits, *_scalars(dw, relax), _rows(dw, 2), _parts(out))
+    out[...] = dw
+    _shrink_update_tangent(_parts(out), _parts(dx), bits, *_scalars(dw, relax), _rows(dw, 2))
     return out
 
 
 def shrink_update_adjoint(g, r, bits, relax, rho, out):
     """See reference.shrink_update_adjoint."""
-    _shrink_update_adjoint(_parts(g), _parts(r), bits, *_scalars(g, relax, rho), _rows(g, 2), _parts(out))
+    out[...] = g
+    _shrink_update_adjoint(_parts(out), _parts(r), bits, *_scalars(g, relax, rho), _rows(g, 2))
     return out
 
 
 # --- the iteration: one pass over the image between two transforms ---------------------------------------------------
 #
-# Each pass turns x into the image that the next x-update transforms, in place, row by row: the field row is updated with
-# D x and reflected, and D* of the reflected rows written over the row of x, which nobody needs any more - but for the
-# first row, which the last row's difference needs (kept in rows[0]), and the last row's reflection, which the first
-# row's D* needs (worked out beforehand into rows[1]).
+# A pass turns x into the image that the next x-update transforms, in place and row by row: d <- D x of the row, the step
+# on the rows of w and d, D* d over the row of x, which nobody needs any more - but for the first row, which the last
+# row's difference needs, and the last row's d, which the first row's D* needs: they are kept and worked out beforehand.
 
 
 @_jit
 def _pass(w, x, t, relax, bits, shift, rows):
-    """w <- shrink_update(w, x, t, relax); x <- reflect(w, t); bits |= support(w, t) << shift, unless bits is empty."""
-    first, above, q0, d = rows[0], rows[1], rows[2], rows[3:5]
+    """The w after shrink_update(w, x, t, relax), and reflect(w, t) over x; its support to bits, unless they are empty."""
+    first, above, d = rows[0], rows[1], rows[2:]
     last = x.shape[0] - 1
     first[:] = x[0]
     _grad_row(x[last], first, d)
-    _shrink_update_row(w[0, last], d[0], t, relax, q0)
-    _reflect_row(q0, t, above)
+    above[:] = w[0, last]
+    _step_row(above, d[0], t, relax)
+    above[:] = d[0]
     for r in range(last + 1):
         _grad_row(x[r], x[r + 1] if r < last else first, d)
         for c in range(2):
-            _shrink_update_row(w[c, r], d[c], t, relax, w[c, r])
+            _step_row(w[c, r], d[c], t, relax)
         if bits.size:
             _support_row(w[0, r], w[1, r], t, shift, bits[r])
-        _reflect_row(w[0, r], t, q0)
-        _reflect_row(w[1, r], t, d[1])
-        _grad_adjoint_row(above, q0, d[1], x[r])
-        above, q0 = q0, above
+        _grad_adjoint_row(above, d[0], d[1], x[r])
+        above[:] = d[0]
 
 
 @_jit
 def _pass_tangent(dw, dx, bits, shift, relax, rows):
-    """dw <- shrink_update_tangent(dw, dx, S, relax); dx <- reflect_tangent(dw, S), with S = bits >> shift."""
-    first, above, q0, d = rows[0], rows[1], rows[2], rows[3:5]
+    """The dw after shrink_update_tangent(dw, dx, S, relax), and reflect_tangent(dw, S) over dx; S = bits >> shift."""
+    first, above, d = rows[0], rows[1], rows[2:]
     last = dx.shape[0] - 1
     first[:] = dx[0]
     _grad_row(dx[last], first, d)
-    _shrink_update_tangent_row(dw[0, last], d[0], bits[last], shift, relax, q0)
-    _reflect_tangent_row(q0, bits[last], shift, above)
+    above[:] = dw[0, last]
+    _step_tangent_row(above, d[0], bits[last], shift, relax)
+    above[:] = d[0]
     for r in range(last + 1):
         _grad_row(dx[r], dx[r + 1] if r < last else first, d)
         for c in range(2):
-            _shrink_update_tangent_row(dw[c, r], d[c], bits[r], shift + 2 * c, relax, dw[c, r])
-        _reflect_tangent_row(dw[0, r], bits[r], shift, q0)
-        _reflect_tangent_row(dw[1, r], bits[r], shift + 2, d[1])
-        _grad_adjoint_row(above, q0, d[1], dx[r])
-        above, q0 = q0, above
+            _step_tangent_row(dw[c, r], d[c], bits[r], shift + 2 * c, relax)
+        _grad_adjoint_row(above, d[0], d[1], dx[r])
+        above[:] = d[0]
 
 
 @_jit
 def _pass_adjoint(g, x, bits, shift, relax, rho, rows):
-    """g <- shrink_update_adjoint(g, x, S, relax, rho); x <- relax D* g, with S = bits >> shift."""
-    first, above, d = rows[0], rows[1], rows[3:5]
+    """The g after shrink_update_adjoint(g, x, S, relax, rho), and relax D* g over x; S = bits >> shift."""
+    first, above, d = rows[0], rows[1], rows[2:]
     last = x.shape[0] - 1
     first[:] = x[0]
     _grad_row(x[last], first, d)
-    _shrink_update_adjoint_row(g[0, last], d[0], bits[last], shift, relax, rho, above)
+    above[:] = g[0, last]
+    _step_adjoint_row(above, d[0], bits[last], shift, relax, rho)
     for r in range(last + 1):
         _grad_row(x[r], x[r + 1] if r < last else first, d)
         for c in range(2):
-            _shrink_update_adjoint_row(g[c, r], d[c], bits[r], shift + 2 * c, relax, rho, g[c, r])
+            _step_adjoint_row(g[c, r], d[c], bits[r], shift + 2 * c, relax, rho)
         _grad_adjoint_row(above if r == 0 else g[0, r - 1], g[0, r], g[1, r], x[r])
         for j in range(x.shape[1]):
             x[r, j] *= relax
@@ -348,7 +352,7 @@ def _pass_adjoint(g, x, bits, shift, relax, rho, rows):
 
 @_jit
 def _filter(k, gain, data):
-    """k <- gain k + data: the diagonal of the x-update, on all frequencies in a row."""
+    """The x-update on all frequencies in a row, gain k + data over k."""
     for j in range(gain.size):
         k[2 * j] = gain[j] * k[2 * j] + data[2 * j]
         k[2 * j + 1] = gain[j] * k[2 * j + 1] + data[2 * j + 1]
@@ -356,7 +360,7 @@ def _filter(k, gain, data):
 
 @_jit
 def _scale(k, gain):
-    """k <- gain k."""
+    """The resolvent on all frequencies in a row, gain k over k."""
     for j in range(gain.size):
         k[2 * j] *= gain[j]
         k[2 * j + 1] *= gain[j]
@@ -364,7 +368,7 @@ def _scale(k, gain):
 
 @_jit
 def _look(x, seen):
-    """max |x - seen| over all parts, NaN if there is one; seen <- x."""
+    """The largest |x - seen| of all parts, NaN if there is one; x over seen."""
     change = x[0] - x[0]
     for j in range(x.size):
         d = abs(x[j] - seen[j])
@@ -395,7 +399,7 @@ class State:
 
 
 class Tape:
-    """For each image its supports, one (page, shift) per iteration: 4 bits per pixel, so two iterations share a page."""
+    """For each image its supports, one (page, shift) an iteration: 4 bits per pixel, so that two share a page."""
 
     def __init__(self, batch, shape):
         self.steps = [[] for _ in range(batch)]
@@ -431,7 +435,7 @@ class Plan:
         self.inverse = None, None
 
     def _inverse(self, rho):
-        """1 / (pixels (M + rho K)), 0 where that vanishes: the x-update between fft2 and an inverse without a factor."""
+        """1 / (pixels (M + rho K)), 0 where that vanishes: the resolvent between fft2 and an inverse without a factor."""
         last, inverse = self.inverse
         if rho != last:
             s = self.mask + rho * self.symbol
@@ -506,7 +510,7 @@ class Plan:
             data = np.zeros(self.pixels, self.dtype)
             data[self.index] = self.to_samples.conj() * y[i] * (self.pixels * inverse[self.index])
             data, seen = _parts(data), _parts(np.empty(self.pixels, self.dtype))
-            rows = _rows(x, 5)
+            rows = _rows(x, 4)
             k = np.empty(self.shape, self.dtype)
             _reflect(w[None], t, rows, _parts(k)[None])
             if tape is not None:
@@ -546,7 +550,7 @@ class Plan:
 
         def body(i, threads):
             page, shift = tape.steps[i][-1]
-            dw, rows = _parts(state.w[i]), _rows(dx, 5)
+            dw, rows = _parts(state.w[i]), _rows(dx, 4)
             data = _parts(scipy.fft.fft2(g[i], workers=threads)).reshape(-1)
             _scale(data, inverse)
             k = np.empty(self.shape, self.dtype)
@@ -566,7 +570,7 @@ class Plan:
         rho, relax = self.real.type(rho), self.real.type(relax)
 
         def body(i, threads):
-            lw, rows = _parts(w[i]), _rows(g, 5)
+            lw, rows = _parts(w[i]), _rows(g, 4)
             lw[...] = 0
             total = np.zeros(self.index.size, self.dtype)
             k = g[i].copy()
