@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.metadata
-import math
 import os
 import platform
 import re
@@ -185,7 +184,7 @@ def _attack(arguments):
     threads = _cores() if arguments.threads is None else arguments.threads
 
     tv = TVSolver(mask, lam=lam, backend=arguments.backend, threads=threads)
-    with contextlib.nullcontext() if arguments.quiet else _progress(math.prod(arguments.grid)) as progress:
+    with contextlib.nullcontext() if arguments.quiet else _progress() as progress:
         found = attack(
             tv,
             tv.A(image),
@@ -258,7 +257,7 @@ def _outputs(out):
 
 
 @contextlib.contextmanager
-def _progress(total):
+def _progress():
     """A function (done, total) that shows the progress on stderr: tqdm's bar, or a count where it is not installed."""
     try:
         from tqdm import tqdm
@@ -269,9 +268,19 @@ def _progress(total):
 
         yield count
         return
-    # The delay keeps the bar off until the first locations are done: what is refused before them stays one line.
-    with tqdm(total=total, unit=" locations", leave=False, file=sys.stderr, delay=1e-9) as bar:
-        yield lambda done, _: bar.update(done - bar.n)
+    bar = None
+
+    def show(done, total):
+        nonlocal bar
+        if bar is None:  # not before the first locations are done: what is refused before them stays one line
+            bar = tqdm(total=total, unit=" locations", leave=False, file=sys.stderr)
+        bar.update(done - bar.n)
+
+    try:
+        yield show
+    finally:
+        if bar is not None:
+            bar.close()
 
 
 def _save(outputs, arguments, image, mask, lam, found, factor):
