@@ -48,6 +48,13 @@ def _kept(bits, bit, v):
 
 
 @_jit
+def _copy_row(x, out):
+    """The row x into out; a loop, because Numba takes seconds to compile `out[:] = x` and its error message."""
+    for j in range(x.size):
+        out[j] = x[j]
+
+
+@_jit
 def _grad_row(x, below, d):
     """The row of D x into d (2, 2 cols), where `below` is the next row of the image."""
     n = x.size
@@ -289,21 +296,21 @@ def shrink_update_adjoint(g, r, bits, relax, rho, out):
 
 # --- the iteration: one pass over the image between two transforms ---------------------------------------------------
 #
-# A pass turns x into the image that the next x-update transforms, in place and row by row: d <- D x of the row, the step
-# on the rows of w and d, D* d over the row of x, which nobody needs any more - but for the first row, which the last
-# row's difference needs, and the last row's d, which the first row's D* needs: they are kept and worked out beforehand.
+# A pass turns x into the image that the next x-update transforms, in place and row by row: d <- D x of the row, the
+# step on the rows of w and d, D* d over the row of x, which nobody needs any more - but for the first row, which the
+# difference of the last needs, and the d of the last, which D* of the first needs: both are worked out beforehand.
 
 
 @_jit
 def _pass(w, x, t, relax, bits, shift, rows):
-    """The w after shrink_update(w, x, t, relax), and reflect(w, t) over x; its support to bits, unless they are empty."""
+    """The w after shrink_update(w, x, t, relax), reflect(w, t) over x; support(w, t) to bits, unless they are empty."""
     first, above, d = rows[0], rows[1], rows[2:]
     last = x.shape[0] - 1
-    first[:] = x[0]
+    _copy_row(x[0], first)
     _grad_row(x[last], first, d)
-    above[:] = w[0, last]
+    _copy_row(w[0, last], above)
     _step_row(above, d[0], t, relax)
-    above[:] = d[0]
+    _copy_row(d[0], above)
     for r in range(last + 1):
         _grad_row(x[r], x[r + 1] if r < last else first, d)
         for c in range(2):
@@ -311,7 +318,7 @@ def _pass(w, x, t, relax, bits, shift, rows):
         if bits.size:
             _support_row(w[0, r], w[1, r], t, shift, bits[r])
         _grad_adjoint_row(above, d[0], d[1], x[r])
-        above[:] = d[0]
+        _copy_row(d[0], above)
 
 
 @_jit
@@ -319,17 +326,17 @@ def _pass_tangent(dw, dx, bits, shift, relax, rows):
     """The dw after shrink_update_tangent(dw, dx, S, relax), and reflect_tangent(dw, S) over dx; S = bits >> shift."""
     first, above, d = rows[0], rows[1], rows[2:]
     last = dx.shape[0] - 1
-    first[:] = dx[0]
+    _copy_row(dx[0], first)
     _grad_row(dx[last], first, d)
-    above[:] = dw[0, last]
+    _copy_row(dw[0, last], above)
     _step_tangent_row(above, d[0], bits[last], shift, relax)
-    above[:] = d[0]
+    _copy_row(d[0], above)
     for r in range(last + 1):
         _grad_row(dx[r], dx[r + 1] if r < last else first, d)
         for c in range(2):
             _step_tangent_row(dw[c, r], d[c], bits[r], shift + 2 * c, relax)
         _grad_adjoint_row(above, d[0], d[1], dx[r])
-        above[:] = d[0]
+        _copy_row(d[0], above)
 
 
 @_jit
@@ -337,9 +344,9 @@ def _pass_adjoint(g, x, bits, shift, relax, rho, rows):
     """The g after shrink_update_adjoint(g, x, S, relax, rho), and relax D* g over x; S = bits >> shift."""
     first, above, d = rows[0], rows[1], rows[2:]
     last = x.shape[0] - 1
-    first[:] = x[0]
+    _copy_row(x[0], first)
     _grad_row(x[last], first, d)
-    above[:] = g[0, last]
+    _copy_row(g[0, last], above)
     _step_adjoint_row(above, d[0], bits[last], shift, relax, rho)
     for r in range(last + 1):
         _grad_row(x[r], x[r + 1] if r < last else first, d)
@@ -435,7 +442,7 @@ class Plan:
         self.inverse = None, None
 
     def _inverse(self, rho):
-        """1 / (pixels (M + rho K)), 0 where that vanishes: the resolvent between fft2 and an inverse without a factor."""
+        """1 / (pixels (M + rho K)), or 0: the resolvent in the order of fft2, for an inverse without a factor."""
         last, inverse = self.inverse
         if rho != last:
             s = self.mask + rho * self.symbol
