@@ -170,6 +170,7 @@ def test_progress_goes_to_stderr(capsys, monkeypatch, bar):
         (["attack", "--size", "32", "--lam", "nan"], ["lam: expected"]),
         (["attack", "--size", "32", "--threads", "0"], ["threads: expected an integer of at least 1, got 0"]),
         (["attack", "--seed", "-1"], ["--seed: expected"]),
+        (["attack", "--seed", str(2**63)], ["--seed: expected"]),
         (["attack", "--backend", "fortran"], ["--backend", "fortran"]),
         (["attack", "--slice", "1"], ["--slice: expected --image"]),
         (["attack", "--image", "none.png"], ["none.png: no such file"]),

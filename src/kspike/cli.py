@@ -167,8 +167,8 @@ def _attack(arguments):
     noise = arguments.noise
     if not 0 < noise < 1:
         raise ValueError(f"--noise: expected a number in (0, 1), 4 % being 0.04, got {noise:g}")
-    if arguments.seed < 0:
-        raise ValueError(f"--seed: expected an integer of at least 0, got {arguments.seed}")
+    if not 0 <= arguments.seed < 2**63:
+        raise ValueError(f"--seed: expected an integer in [0, 2^63), got {arguments.seed}")
     if not arguments.image and arguments.slice is not None:
         raise ValueError("--slice: expected --image FILE to take it from")
     if not arguments.backend and os.environ.get("KSPIKE_BACKEND") == "cupy":
