@@ -92,7 +92,7 @@ class Engine:
 
 @dataclasses.dataclass
 class EnginePlan:
-    """A plan spoken to in NumPy arrays: each method makes its outputs, and returns them in the order of the contract."""
+    """A plan spoken to in NumPy arrays: its methods make their outputs and return them in the order of the contract."""
 
     engine: Engine
     plan: object

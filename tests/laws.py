@@ -119,8 +119,8 @@ class DenseADMM:
     """Over-relaxed ADMM on three variables with dense matrices, and its derivative by the chain rule, step by step.
 
     The start is the field w = z + u with u = clip(w, t): moving w moves z where |w| > t, and u where not. After `run`:
-    x and w; Jx, the derivative of x in the stacked y and then the stacked w of the start; margin, how close any part of w
-    came to the threshold before an iteration.
+    x and w; Jx, the derivative of x in the stacked y and then the stacked w of the start; margin, how close any part of
+    w came to the threshold before an iteration.
     """
 
     def __init__(self, mask, t, rho, relax):
