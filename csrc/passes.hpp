@@ -145,7 +145,7 @@ class Passes {
 
   void prepare(Team<T>& team) const {
     for (auto& member : team.members) {
-      for (Aligned<T>& group : member.rows) group = Aligned<T>(static_cast<size_t>(tiles_) * W * E);
+      for (Aligned<T>& group : member.rows) group = Aligned<T>((static_cast<size_t>(tiles_) * W + 1) * E);
       for (Aligned<T>* row : {&member.above, &member.first_x, &member.last_f})
         *row = Aligned<T>(2 * static_cast<size_t>(cols_));
       member.transform = Aligned<T>(std::max(down_.scratch(), along_.scratch()));
@@ -244,7 +244,7 @@ class Passes {
   // The row pass on the k-th member's band of groups. `stencil(at, d, f)` turns the four parts d of D x at element `at` of
   // the state into those of f, updating the state where its argument `kStore` is set; without kImage there is no x, only f.
   template <bool kImage, class Stencil>
-  void row_pass(T* h, Stencil& stencil, Team<T>& team, int k, Output output = {}, Input input = {}) const {
+  void row_pass(T* h, const Stencil& stencil, Team<T>& team, int k, Output output = {}, Input input = {}) const {
     auto& me = team.members[k];
     const auto [first, end] = team.share(groups_, k);
     T* here = me.rows[0].data();
@@ -457,7 +457,7 @@ class Passes {
   // x -> f -> D* f in place on group g. Lane 0 of the row below the group is at below[j * step] and, imaginary,
   // below[j * step + imaginary]; `above` holds f of the row above it and receives f of its last row.
   template <bool kImage, bool kFull, class Stencil>
-  KSPIKE_INLINE void stencil_pass(int g, T* x, const T* below, int step, int imaginary, T* above, Stencil& stencil) const {
+  KSPIKE_INLINE void stencil_pass(int g, T* x, const T* below, int step, int imaginary, T* above, Stencil stencil) const {
     const int height = kFull ? W : rows_ - g * W;
     if (kImage && !kFull)  // the row below the last one stands in the next lane
       for (int j = 0; j < cols_; ++j) {
@@ -465,23 +465,28 @@ class Passes {
         x[j * E + W + height] = below[2 * j + 1];
       }
     const size_t at = static_cast<size_t>(g) * cols_;
-    const Element wrap = {S::load(x), S::load(x + W)};
-    auto difference = [&](int j, Element right, V* d) {
-      if (!kImage) return;
-      const V re = S::load(x + j * E), im = S::load(x + j * E + W);
-      d[0] = S::shift_down(re, kFull ? below[j * step] : T(0)) - re;
-      d[1] = S::shift_down(im, kFull ? below[j * step + imaginary] : T(0)) - im;
-      d[2] = right.re - re;
-      d[3] = right.im - im;
-    };
     V d[4] = {}, f[4];
-    difference(cols_ - 1, wrap, d);
-    stencil.template run<false>(at + cols_ - 1, d, f);
+    auto difference = [&](int j, Element here, Element right) {
+      d[0] = S::shift_down(here.re, kFull ? below[j * step] : T(0)) - here.re;
+      d[1] = S::shift_down(here.im, kFull ? below[j * step + imaginary] : T(0)) - here.im;
+      d[2] = right.re - here.re;
+      d[3] = right.im - here.im;
+    };
+    const int last = cols_ - 1;
+    if (kImage) {
+      S::store(x + cols_ * E, S::load(x));
+      S::store(x + cols_ * E + W, S::load(x + W));
+      difference(last, element(x + last * E), element(x + cols_ * E));
+    }
+    stencil.template run<false>(at + last, d, f);
     V left_re = f[2], left_im = f[3];
+    Element here = element(x);
     for (int j = 0; j < cols_; ++j) {
-      const bool inside = j + 1 < cols_;
-      const Element right = inside ? Element{S::load(x + (j + 1) * E), S::load(x + (j + 1) * E + W)} : wrap;
-      difference(j, right, d);
+      if (kImage) {
+        const Element right = element(x + (j + 1) * E);
+        difference(j, here, right);
+        here = right;
+      }
       stencil.template run<true>(at + j, d, f);
       // In this order, so that a first group, whose row above is added at the end, rounds like any other.
       S::store(x + j * E, ((left_re - f[2]) - f[0]) + S::shift_up(f[0], above[2 * j]));
@@ -492,6 +497,7 @@ class Passes {
       left_im = f[3];
     }
   }
+  static KSPIKE_INLINE Element element(const T* p) { return {S::load(p), S::load(p + W)}; }
 
   int rows_, cols_, tiles_, groups_;
   size_t pitch_;
@@ -514,7 +520,7 @@ struct Reflect {
   const T* w;
   typename S::V t;
   template <bool kStore>
-  KSPIKE_INLINE void run(size_t at, const typename S::V*, typename S::V* f) {
+  KSPIKE_INLINE void run(size_t at, const typename S::V*, typename S::V* f) const {
     for (int p = 0; p < 4; ++p) f[p] = reflect(S::load(w + (4 * at + p) * W), t);
   }
 };
@@ -537,7 +543,7 @@ struct Update {
   typename S::V t, relax;
   typename S::Bits4* tape;
   template <bool kStore>
-  KSPIKE_INLINE void run(size_t at, const typename S::V* d, typename S::V* f) {
+  KSPIKE_INLINE void run(size_t at, const typename S::V* d, typename S::V* f) const {
     if constexpr (kTape && kStore) tape[at] = support4<T, W>(w + 4 * at * W, t);
 #pragma GCC unroll 4
     for (int p = 0; p < 4; ++p) {
@@ -555,7 +561,7 @@ struct ReflectTangent {
   const T* dw;
   const typename S::Bits4* tape;
   template <bool kStore>
-  KSPIKE_INLINE void run(size_t at, const typename S::V*, typename S::V* f) {
+  KSPIKE_INLINE void run(size_t at, const typename S::V*, typename S::V* f) const {
     for (int p = 0; p < 4; ++p) f[p] = reflect_tangent(S::load(dw + (4 * at + p) * W), S::part(tape[at], p));
   }
 };
@@ -568,7 +574,7 @@ struct UpdateTangent {
   typename S::V relax;
   const typename S::Bits4* tape;
   template <bool kStore>
-  KSPIKE_INLINE void run(size_t at, const typename S::V* d, typename S::V* f) {
+  KSPIKE_INLINE void run(size_t at, const typename S::V* d, typename S::V* f) const {
     const typename S::Bits4 bits = tape[at];
 #pragma GCC unroll 4
     for (int p = 0; p < 4; ++p) {
@@ -588,7 +594,7 @@ struct UpdateAdjoint {
   typename S::V relax;
   const typename S::Bits4* tape;
   template <bool kStore>
-  KSPIKE_INLINE void run(size_t at, const typename S::V* d, typename S::V* f) {
+  KSPIKE_INLINE void run(size_t at, const typename S::V* d, typename S::V* f) const {
     const typename S::Bits4 bits = tape[at];
 #pragma GCC unroll 4
     for (int p = 0; p < 4; ++p) {

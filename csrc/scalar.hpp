@@ -33,8 +33,7 @@ KSPIKE_FN auto support(V w, V t) {
 // z - u = w - 2 clip(w, t), and its derivative.
 template <class V>
 KSPIKE_FN V reflect(V w, V t) {
-  const V u = clip(w, t);
-  return w - u - u;
+  return w - 2 * clip(w, t);
 }
 template <class V, class On>
 KSPIKE_FN V reflect_tangent(V dw, On on) {

@@ -32,7 +32,7 @@ struct Simd {
   static KSPIKE_INLINE void store(T* p, V v) { *reinterpret_cast<V*>(p) = v; }
   static KSPIKE_INLINE V load_unaligned(const T* p) { return *reinterpret_cast<const Unaligned*>(p); }
   static KSPIKE_INLINE void store_unaligned(T* p, V v) { *reinterpret_cast<Unaligned*>(p) = v; }
-  static KSPIKE_INLINE V all(T v) { return V{} + v; }
+  static KSPIKE_INLINE V all(T v) { return all(v, std::make_index_sequence<W>{}); }
 
   // Lane l of the result is -1 where bit l is set.
   static KSPIKE_INLINE On lanes(unsigned bits) {
@@ -160,6 +160,10 @@ struct Simd {
   }
 
  private:
+  template <size_t... I>
+  static KSPIKE_INLINE V all(T v, std::index_sequence<I...>) {
+    return V{(static_cast<void>(I), v)...};
+  }
   template <int... Q>  // 128-bit pieces, counted through both operands
   struct Quarters {
     static constexpr int q[] = {Q...};
