@@ -147,9 +147,10 @@ class EnginePlan:
 
 def absence(name):
     """Why an engine cannot run here, or None. One that is present but broken is not absent: its tests fail."""
-    package, remedy = _backends.ENGINES[name]
-    if importlib.util.find_spec(package) is None:
-        return f"no {package}: {remedy}"
+    modules, remedy = _backends.ENGINES[name]
+    for module in modules.split():
+        if importlib.util.find_spec(module) is None:
+            return f"no {module}: {remedy}"
     if name == "cupy" and not importlib.import_module("cupy").cuda.is_available():
         return "no CUDA device"
     return None

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The single kernels of every engine: equal to the reference in double, and obeying the laws."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -192,3 +194,19 @@ def steps_that_cross_nothing(engine, rng, shape):
     clear = (np.abs(np.abs(w.view(float)) - T) > np.abs(dw.view(float))).all()
     assert clear
     return w, dw.astype(np.complex64).astype(complex)
+
+
+@pytest.mark.parametrize("missing", ["numba", "scipy"])
+def test_an_engine_without_its_packages_is_absent(monkeypatch, missing):
+    """And only then: any other failed import inside an engine is shown."""
+    monkeypatch.delitem(sys.modules, "kspike._backends.numba", raising=False)
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ImportError, match=r"'numba' is not installed: pip install 'kspike\[numba\]'"):
+        _backends.select("numba")
+
+
+def test_a_broken_engine_is_shown(monkeypatch):
+    monkeypatch.delitem(sys.modules, "kspike._backends.numba", raising=False)
+    monkeypatch.setitem(sys.modules, "concurrent.futures", None)
+    with pytest.raises(ModuleNotFoundError, match="concurrent"):
+        _backends.select("numba")

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The engines and the choice between them.
 
-An engine is a module with exactly the functions named in `KERNELS` and a class `Plan`, with the meaning, argument order and
-shapes of `kspike.reference` - except that the caller always passes a C-contiguous `out`, and all arrays agree in dtype. An engine never checks
-what it is given beyond memory safety: `kspike.kernels`, `operators` and `solver` check at the door.
+An engine is a module with exactly the functions named in `KERNELS` and a class `Plan`, with the meaning, argument order
+and shapes of `kspike.reference` - except that the caller always passes a C-contiguous `out`, and all arrays agree in
+dtype. An engine never checks what it is given beyond memory safety: `kspike.kernels`, `operators` and `solver` check at
+the door.
 """
 
 from __future__ import annotations
@@ -27,22 +28,22 @@ KERNELS = (
 )
 PLAN = ("forward", "adjoint", "resolvent", "state", "tape", "iterate", "freeze", "tangent", "reverse")
 
-# name -> (the module whose absence means that the engine is absent, what to type to get it)
+# name -> (the modules, any of whose absence means that the engine is absent; what to type to get it)
 ENGINES = {
     "cpp": ("kspike._core", "pip install --force-reinstall kspike  (with a C++20 compiler)"),
-    "numba": ("numba", "pip install 'kspike[numba]'"),
+    "numba": ("numba scipy", "pip install 'kspike[numba]'"),
     "cupy": ("cupy", "pip install 'kspike[gpu]'"),
     "reference": ("numpy", ""),
 }
 
 
 def _load(name):
-    """Import an engine; None if the package it needs is absent. Any other import error is shown."""
-    package, _ = ENGINES[name]
+    """Import an engine; None if a module it needs is absent. Any other import error is shown."""
+    modules, _ = ENGINES[name]
     try:
         return importlib.import_module("kspike.reference" if name == "reference" else f"kspike._backends.{name}")
     except ModuleNotFoundError as error:
-        if error.name == package:
+        if error.name in modules.split():
             return None
         raise
 

@@ -9,6 +9,7 @@ What each kernel means is said in `kspike.reference`.
 from __future__ import annotations
 
 import concurrent.futures
+import warnings
 
 import numba
 import numpy as np
@@ -28,7 +29,15 @@ __all__ = [
     "support",
 ]
 
-_jit = numba.njit(cache=True, nogil=True)
+
+def _jit(function):
+    """Compile on first use and keep the result on disk: beside this file, else in the user's cache directory."""
+    try:
+        return numba.njit(cache=True, nogil=True)(function)
+    except RuntimeError:
+        warnings.warn("Numba compiles anew in each process: set NUMBA_CACHE_DIR to a writable directory", stacklevel=1)
+        return numba.njit(nogil=True)(function)
+
 
 # --- one number ------------------------------------------------------------------------------------------------------
 
