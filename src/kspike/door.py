@@ -66,7 +66,7 @@ def array(name, x, trailing, dtypes=COMPLEX):
         raise TypeError(f"{name}: expected {wanted}, got {x.dtype.name}{hint}")
     inner = x.shape[x.ndim - len(trailing) :]
     fits = len(inner) == len(trailing)
-    if not fits or any(n != w if isinstance(w, int) else n < 1 for n, w in zip(inner, trailing, strict=True)):
+    if not fits or any(n < 1 if isinstance(w, str) else n != w for n, w in zip(inner, trailing, strict=True)):
         raise ValueError(f"{name}: expected shape {_dims(trailing)}, got {x.shape}")
     if not x.flags.c_contiguous:
         raise ValueError(f"{name}: expected C-contiguous, got strides {x.strides}: type np.ascontiguousarray({name})")

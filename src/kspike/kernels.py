@@ -137,7 +137,7 @@ def masked_fourier(x, mask, out=None, *, backend=None):
     """A x = P F x: (..., rows, cols) -> (..., m). For many calls with one mask keep a `kspike.MaskedFourier`."""
     door.mask(mask)
     door.array("x", x, mask.shape)
-    out = door.output(out, x, (*x.shape[:-2], np.count_nonzero(mask)), x.dtype, x)
+    out = door.output(out, x, (*x.shape[:-2], int(np.count_nonzero(mask))), x.dtype, x)
     _plan(x, mask, backend).forward(door.batched(x, 2), out=door.batched(out, 1))
     return out
 
@@ -145,7 +145,7 @@ def masked_fourier(x, mask, out=None, *, backend=None):
 def masked_fourier_adjoint(y, mask, out=None, *, backend=None):
     """A* y = F^-1 P* y, zero-filled: (..., m) -> (..., rows, cols)."""
     door.mask(mask)
-    door.array("y", y, (np.count_nonzero(mask),))
+    door.array("y", y, (int(np.count_nonzero(mask)),))
     out = door.output(out, y, (*y.shape[:-1], *mask.shape), y.dtype, y)
     _plan(y, mask, backend).adjoint(door.batched(y, 1), out=door.batched(out, 2))
     return out

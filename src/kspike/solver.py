@@ -76,8 +76,8 @@ class TVSolver:
     ----------
     mask : bool array (rows, cols), centred
     lam : weight of ||D x||_1 in 1/2 ||A x - y||^2 + lam ||D x||_1; the paper's lambda is twice this
-    rho : the ADMM penalty, which sets the speed and not the solution. The default, 8.6 sqrt(lam m / n^2) with n^2 pixels,
-        suits images of scale about 1; for scale s give 8.6 sqrt(lam / s m / n^2).
+    rho : the ADMM penalty, which sets the speed and not the solution. The default, 8.6 sqrt(lam m / n^2) with n^2
+        pixels, suits images of scale about 1; for scale s give 8.6 sqrt(lam / s m / n^2).
     relax : over-relaxation, in (0, 2)
     dtype : "complex64" or "complex128", of samples and images
     backend : None (KSPIKE_BACKEND, or the fastest engine installed), "cpp", "numba", "cupy" or "reference"
@@ -207,7 +207,7 @@ class TVSolver:
         stop = np.full(len(y), -1.0)  # below every change: the rule is never met
         if tol:
             self._plan.adjoint(y, out=x)
-            stop = SAFETY * tol * np.abs(x).max((-2, -1), initial=0).astype(float)
+            stop = SAFETY * tol * np.array(np.abs(x).max((-2, -1), initial=0).tolist())
         count, change = self._plan.iterate(
             state, y, x, self._t, self.rho, self.relax, max_iterations, stop=stop, tape=tape
         )

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: MIT
+"""The attack: its budget, its optimum where that is known, its strength, its independence of batches, its refusals."""
+
+import math
+
+import numpy as np
+import pytest
+
+import kspike
+import laws
+from conftest import draw_mask, tolerance
+from kspike import metrics, reference
+from kspike.attack import STARTS
+
+SHAPE, GRID = (32, 40), (2, 3)
+
+
+@pytest.fixture
+def problem():
+    """A reconstruction and the samples of an ellipse image, small but with something to attack."""
+    mask = kspike.radial_mask(SHAPE, lines=10)
+    tv = kspike.TVSolver(mask, 4e-3, dtype="complex128")
+    return tv, tv.A(kspike.ellipses(SHAPE, seed=3).astype(float))
+
+
+class Plain:
+    """A user's reconstruction: vjp, and nothing else."""
+
+    def __init__(self, function):
+        self._function, self.calls = function, 0
+
+    def vjp(self, y):
+        self.calls += 1
+        return self._function(y)
+
+
+def zero_filling(mask, dtype="complex128"):
+    """rec = A*: linear, with pullback A."""
+    A = kspike.MaskedFourier(mask, dtype=dtype)
+    return Plain(lambda y: (A.adjoint(y), A)), A
+
+
+# --- the spike -------------------------------------------------------------------------------------------------------
+
+
+def test_a_spike_has_the_budget_and_its_phase(engine, rng):
+    A = kspike.MaskedFourier(draw_mask(rng, (5, 7)), dtype=engine.dtype, backend=engine.name)
+    e = engine.get(kspike.spike(A, (4, 0), 3.0))
+    assert np.linalg.norm(e) == pytest.approx(3, rel=tolerance("inner", engine.dtype))
+    x = reference.Plan(A.mask).adjoint(e)
+    assert metrics.argmax_location(x) == (4, 0)
+    assert x[4, 0] == pytest.approx(3 * math.sqrt(A.samples / 35), rel=tolerance("inner", engine.dtype))
+
+
+# --- what an attack returns ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_the_arrays_and_measures_belong_together(problem, start):
+    tv, y = problem
+    found = kspike.attack(tv, y, noise=0.04, grid=GRID, radius=2, start=start)
+    eps = tolerance("inner", "complex128")
+    assert found.eta == pytest.approx(0.04 * np.linalg.norm(y), rel=eps)
+    assert np.linalg.norm(found.perturbation) == pytest.approx(found.eta, rel=eps)
+    np.testing.assert_array_equal(found.artifact, found.reconstruction - found.clean)
+    np.testing.assert_array_equal(found.image_perturbation, tv.A.adjoint(found.perturbation))
+    assert found.artifact_max == metrics.max_modulus(found.artifact) == found.artifact_maxima.max()
+    assert found.image_perturbation_max == metrics.max_modulus(found.image_perturbation)
+    assert found.amplification == found.artifact_max / found.image_perturbation_max
+    best = np.unravel_index(found.artifact_maxima.argmax(), GRID)  # the paper's rule
+    assert found.location == tuple(found.locations[best])
+    assert found.amplification == found.amplifications[best]
+    assert found.amplifications.shape == found.artifact_maxima.shape == found.pairs.shape == GRID
+    assert all(isinstance(n, int) for n in found.location) and isinstance(found.artifact_max, float)
+    assert "amplification=" in repr(found) and len(repr(found)) < 200
+
+
+def test_the_grid_lies_at_the_centres_of_equal_boxes():
+    """(i + 1/2) n / grid, the paper's, rounded down."""
+    rec, A = zero_filling(np.ones((256, 24), bool))
+    found = kspike.attack(rec, np.ones(A.samples, complex), eta=1.0, grid=(8, 5), steps=0, A=A)
+    assert found.locations[:, 0, 0].tolist() == [16, 48, 80, 112, 144, 176, 208, 240]
+    assert found.locations[0, :, 1].tolist() == [2, 7, 12, 16, 21]
+
+
+def test_the_artifact_is_that_of_the_textbook_iteration(problem):
+    """rec(y + e) - rec(y) by 3000 iterations of Boyd et al. in double, from nothing, is the artifact found, to 1 %."""
+    tv, y = problem
+    found = kspike.attack(tv, y, noise=0.04, grid=GRID, radius=2, final=1000)
+    zero = np.zeros((2, *SHAPE), complex)
+    dirty, clean = (
+        reference.textbook_admm(v, tv.A.mask, tv.lam, tv.rho, 1.9, 3000, zero, zero)[0]
+        for v in (y + found.perturbation, y)
+    )
+    assert np.abs(dirty - clean - found.artifact).max() <= 0.01 * found.artifact_max
+
+
+# --- how strong it is ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_against_zero_filling_the_spike_is_the_optimum(start):
+    """|<delta, A* e>| <= ||A delta|| ||e||, with equality for the spike alone: the attack ends there from anywhere."""
+    rec, A = zero_filling(kspike.radial_mask(SHAPE, lines=10))
+    y = A(kspike.ellipses(SHAPE, seed=3).astype(float))
+    found = kspike.attack(rec, y, eta=2.0, grid=GRID, radius=0, start=start, A=A, steps=60)
+    spike = kspike.spike(A, found.location, 2.0)
+    # the part beside the spike shrinks by the momentum at each step: 0.6^60 = 5e-14
+    assert abs(np.vdot(spike, found.perturbation)) == pytest.approx(4, rel=1e-10)
+    np.testing.assert_allclose(found.artifact_maxima, 2 * math.sqrt(A.samples / A.mask.size), rtol=1e-10)
+    np.testing.assert_allclose(found.amplifications, 1, rtol=1e-10)
+
+
+def test_against_zero_filling_a_disk_is_the_leading_eigenvector():
+    """max ||phi A* e|| over ||e|| <= eta is eta times the root of the largest eigenvalue of A phi A*."""
+    mask, radius = kspike.radial_mask(SHAPE, lines=10), 2
+    rec, A = zero_filling(mask)
+    y = A(kspike.ellipses(SHAPE, seed=3).astype(float))
+    found = kspike.attack(rec, y, eta=1.0, grid=(1, 1), radius=radius, start="random", A=A, steps=400)
+    n, m = mask.size, A.samples
+    columns = laws.dense_fourier(mask)[:, :n]  # A on real images, as stacked parts
+    a = columns[:m] + 1j * columns[m:]
+    row, col = found.location
+    disk = np.hypot(np.arange(SHAPE[0])[:, None] - row, np.arange(SHAPE[1]) - col).ravel() <= radius
+    largest = np.linalg.eigvalsh(a[:, disk].conj().T @ a[:, disk])[-1]
+    assert metrics.local_l2(found.artifact, found.location, radius) == pytest.approx(math.sqrt(largest), rel=1e-6)
+
+
+@pytest.mark.parametrize("radius", [0, 5])
+@pytest.mark.parametrize("noise, lam", [(0.005, 3.2e-4), (0.04, 5.6e-3)])
+def test_it_is_stronger_than_the_plain_spike(paper, noise, lam, radius):
+    """At every location tried; the spike has as many iterations to converge in."""
+    tv = kspike.TVSolver(paper["radial40"], lam)
+    for image in paper["images"][:2]:
+        y = tv.A(image.astype("float32"))
+        found = kspike.attack(tv, y, noise=noise, grid=(2, 2), radius=radius)
+        for start in ("minus", "plus"):
+            plain = kspike.attack(tv, y, noise=noise, grid=(2, 2), steps=0, start=start, final=200)
+            assert (found.artifact_maxima > plain.artifact_maxima).all()
+        assert found.pairs.max() <= 150
+
+
+def test_the_built_in_image_at_four_per_cent():
+    """256 x 256, 40 lines: alpha of the best location is above that of the paper's attack, 6.88 (its Table 1)."""
+    tv = kspike.TVSolver(kspike.radial_mask((256, 256), lines=40), 5.6e-3)
+    found = kspike.attack(tv, tv.A(kspike.ellipses((256, 256), seed=0)), noise=0.04, grid=(2, 2))
+    assert found.amplification >= 6.9
+
+
+# --- what may not matter ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_batches_and_threads_change_nothing(problem, start):
+    tv, y = problem
+    threaded = kspike.TVSolver(tv.A.mask, tv.lam, dtype="complex128", threads=2)
+    one = kspike.attack(tv, y, noise=0.02, grid=GRID, start=start)
+    others = [kspike.attack(tv, y, noise=0.02, grid=GRID, start=start, batch=n) for n in (1, 4, 100)]
+    for other in (*others, kspike.attack(threaded, y, noise=0.02, grid=GRID, start=start)):
+        for name in ("perturbation", "artifact", "artifact_maxima", "amplifications", "pairs", "location"):
+            np.testing.assert_array_equal(getattr(other, name), getattr(one, name))
+
+
+def test_the_seed_is_that_of_the_random_start(problem):
+    tv, y = problem
+    a, b, c = (kspike.attack(tv, y, noise=0.02, grid=GRID, start="random", seed=s, steps=1) for s in (1, 1, 2))
+    np.testing.assert_array_equal(a.perturbation, b.perturbation)
+    assert (a.perturbation != c.perturbation).any()
+
+
+def test_noise_is_eta_in_units_of_the_data(problem):
+    tv, y = problem
+    a = kspike.attack(tv, y, noise=0.02, grid=(1, 1))
+    b = kspike.attack(tv, y, eta=0.02 * float(np.linalg.norm(y)), grid=(1, 1))
+    np.testing.assert_array_equal(a.perturbation, b.perturbation)
+
+
+def test_a_reconstruction_needs_only_vjp(problem):
+    """One vjp for the clean image, one per step and one to evaluate; stronger than the spike it started from."""
+    tv, y = problem
+    rec = Plain(lambda v: tv.vjp(v, iterations=400))
+    found = kspike.attack(rec, y, noise=0.04, grid=(1, 2), radius=1, A=tv.A, steps=12)
+    assert rec.calls == 1 + 2 * (12 + 1) and found.pairs is None
+    spike = kspike.attack(rec, y, noise=0.04, grid=(1, 2), radius=1, A=tv.A, steps=0)
+    assert (found.artifact_maxima > spike.artifact_maxima).all()
+
+
+def test_progress_is_told_after_each_batch(problem):
+    tv, y = problem
+    told = []
+    kspike.attack(tv, y, noise=0.02, grid=GRID, batch=4, steps=1, progress=lambda *seen: told.append(seen))
+    assert told == [(4, 6), (6, 6)]
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+MASK = np.ones((4, 6), bool)
+TV = kspike.TVSolver(MASK, 0.1, backend="reference")
+Y = np.ones(24, "complex64")
+NAN = np.where(np.arange(24) == 7, np.nan, Y).astype("complex64")
+BROKEN = Plain(lambda y: (np.full((4, 6), np.nan + 0j), None))
+
+
+def attack(rec=TV, y=Y, **options):
+    return kspike.attack(rec, y, **{"noise": 0.1, "grid": (1, 1), **options})
+
+
+REFUSED = {
+    "no vjp": (
+        lambda: attack(rec=np.fft.fft2),
+        TypeError,
+        r"rec: expected an object with vjp\(y\).*got function|got _",
+    ),
+    "no operator": (
+        lambda: attack(rec=Plain(None)),
+        TypeError,
+        "A: rec has no attribute A, give the measurement operator",
+    ),
+    "neither": (lambda: attack(noise=None), TypeError, "noise, eta: expected exactly one of the two, got noise=None"),
+    "both": (lambda: attack(eta=1.0), TypeError, "noise, eta: expected exactly one of the two, got noise=0.1, eta=1.0"),
+    "noise zero": (lambda: attack(noise=0), ValueError, r"noise: expected a number in \(0, inf\), got 0"),
+    "eta negative": (lambda: attack(noise=None, eta=-1), ValueError, r"eta: expected a number in \(0, inf\), got -1"),
+    "y zero": (lambda: attack(y=0 * Y), ValueError, "y is zero"),
+    "y a batch": (lambda: attack(y=Y[None]), ValueError, r"samples of one image, shape \(m,\), got \(1, 24\)"),
+    "y NaN": (lambda: attack(y=NAN), ValueError, "y: expected finite values"),
+    "y real": (lambda: attack(y=Y.real.copy()), TypeError, "y: expected complex64 or complex128, got float32"),
+    "y in double": (lambda: attack(y=Y.astype(complex)), TypeError, "y: expected complex64, got complex128"),
+    "grid too fine": (
+        lambda: attack(grid=(5, 1)),
+        ValueError,
+        r"grid: expected no more .*pixels, \(4, 6\), got \(5, 1\)",
+    ),
+    "grid of nothing": (lambda: attack(grid=(0, 1)), ValueError, r"grid: expected \(rows, cols\) of positive integers"),
+    "grid a number": (lambda: attack(grid=8), ValueError, r"grid: expected \(rows, cols\) .* got 8"),
+    "radius": (lambda: attack(radius=-1), ValueError, "radius: expected a number"),
+    "steps": (lambda: attack(steps=-1), ValueError, "steps: expected an integer of at least 0"),
+    "momentum": (lambda: attack(momentum=1), ValueError, r"momentum: expected a number in \[0, 1\), got 1"),
+    "start": (lambda: attack(start="zero"), ValueError, "start: expected one of minus, plus, random, got 'zero'"),
+    "batch": (lambda: attack(batch=0), ValueError, "batch: expected an integer of at least 1"),
+    "final": (lambda: attack(final=0), ValueError, "final: expected an integer of at least 1"),
+    "broken": (lambda: attack(rec=BROKEN, A=TV.A), ValueError, "rec: expected a finite reconstruction of y, got NaN"),
+    "spike outside": (lambda: kspike.spike(TV.A, (4, 0), 1.0), ValueError, r"inside an image \(4, 6\), got \(4, 0\)"),
+    "spike negative": (lambda: kspike.spike(TV.A, (-1, 0), 1.0), ValueError, r"location: expected \(row, col\) inside"),
+    "spike nowhere": (lambda: kspike.spike(TV.A, 3, 1.0), ValueError, r"location: expected \(row, col\) inside"),
+    "spike of nothing": (lambda: kspike.spike(TV.A, (0, 0), 0), ValueError, r"eta: expected a number in \(0, inf\)"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_refused_in_one_line(what):
+    call, error, message = REFUSED[what]
+    with pytest.raises(error, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)

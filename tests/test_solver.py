@@ -1,0 +1,440 @@
+# SPDX-License-Identifier: MIT
+"""recTV: its optimality, its invariances, its derivatives, and what it says when it did not arrive."""
+
+import numpy as np
+import pytest
+
+import kspike
+import laws
+from conftest import assert_close, draw, draw_image, draw_mask, tolerance
+from kspike import reference
+
+LAM, RHO = 0.05, 0.4
+SHAPE = (12, 17)
+
+
+@pytest.fixture
+def problem(rng):
+    """A mask and the samples (3, m) of three boxy images, with a little noise."""
+    mask = draw_mask(rng, SHAPE)
+    y = reference.Plan(mask).forward(draw_image(rng, 3, SHAPE))
+    return mask, (y + 0.01 * draw(rng, *y.shape)).astype("complex64").astype(complex)
+
+
+def solver(engine, mask, lam=LAM, **options):
+    return kspike.TVSolver(mask, lam, dtype=engine.dtype, backend=engine.name, **{"rho": RHO, **options})
+
+
+def in_double(mask, lam=LAM, backend=None, **options):
+    return kspike.TVSolver(mask, lam, dtype="complex128", backend=backend, **{"rho": RHO, **options})
+
+
+def of(engine, f):
+    """The function on NumPy arrays, evaluated by the engine."""
+    return lambda a: engine.get(f(engine.put(a)))
+
+
+# --- optimality ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("zero", [True, False], ids=["zero sampled", "zero not sampled"])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 6), (7, 1), SHAPE], ids=str)
+def test_the_solution_satisfies_the_subgradient_inclusion(engine, rng, shape, zero):
+    """p = rho u has |p| <= lam, <p, D x> = lam ||D x||_1 and D*p = A*(y - A x): x is a minimiser, whoever found it."""
+    mask = draw_mask(rng, shape, zero or shape == (1, 1))
+    exact = reference.Plan(mask)
+    y = exact.forward(draw_image(rng, 3, shape)).astype("complex64").astype(complex)
+    tv = solver(engine, mask)
+    info = tv.solve(engine.put(y), max_iterations=20000, tol=1e-5 if engine.dtype == "complex64" else 1e-12)
+    x, w = engine.get(info.x).astype(complex), engine.get(info.state.field()).astype(complex)
+    p, d = RHO * reference.clip(w, LAM / RHO), reference.grad(x)
+    assert np.abs(p.view(float)).max() <= LAM * (1 + tolerance("stencil", engine.dtype))
+    size = np.abs(y).max()  # errors of the iteration, not of rounding: at the scale of the tolerance asked for
+    tol = 1e-3 if engine.dtype == "complex64" else 1e-9
+    assert_close_to_zero(reference.grad_adjoint(p) - exact.adjoint(y - exact.forward(x)), tol * size)
+    gap = LAM * np.abs(d.view(float)).sum() - laws.inner(p, d)
+    assert abs(gap) <= tol * size * d.size * LAM
+
+
+def assert_close_to_zero(a, tol):
+    assert np.abs(a).max(initial=0) <= tol
+
+
+def test_no_neighbour_is_lower(rng, problem):
+    """1/2 ||A x - y||^2 + lam ||D x||_1 rises in every direction; it is convex, so near is enough."""
+    mask, y = problem
+    tv = in_double(mask, backend="reference")
+    x = tv.solve(y[0], max_iterations=5000, tol=1e-10).x
+    least = tv.objective(x, y[0])
+    for step in (1e-1, 1e-3):
+        for other in step * draw(rng, 20, *SHAPE):
+            assert reference.objective(x + other, y[0], mask, LAM) >= least * (1 - tolerance("inner", "complex128"))
+
+
+def test_residuals_and_objective_are_those_of_the_reference(engine, problem):
+    mask, y = problem
+    info = solver(engine, mask).solve(engine.put(y), max_iterations=30, tol=0)
+    x, w = engine.get(info.x).astype(complex), engine.get(info.state.field()).astype(complex)
+    exact, u = reference.Plan(mask), reference.clip(w, LAM / RHO)
+    z = w - u
+    norm = np.linalg.norm
+    for i in range(3):
+        primal = norm(reference.grad(x[i]) - z[i]) / norm(z[i])
+        kkt = exact.adjoint(exact.forward(x[i]) - y[i]) + RHO * reference.grad_adjoint(u[i])
+        close = tolerance("transform", engine.dtype)  # u is recomputed here in double, there from the engine's t
+        assert info.residuals.primal[i] == pytest.approx(primal, rel=close, abs=close)
+        assert info.residuals.dual[i] == pytest.approx(norm(kkt) / norm(y[i]), rel=close, abs=close)
+        expected = reference.objective(x[i], y[i], mask, LAM)
+        assert info.objective[i] == pytest.approx(expected, rel=tolerance("inner", "complex128"))
+    assert info.residuals.change.shape == (3,) and (info.residuals.change > 0).all()
+
+
+def test_residuals_fall_to_zero(problem):
+    mask, y = problem
+    tv = in_double(mask)
+    rough, fine = (tv.solve(y[0], max_iterations=n, tol=0).residuals for n in (30, 3000))
+    assert fine.primal < 1e-6 * rough.primal and fine.dual < 1e-6 * rough.dual and fine.change < 1e-6 * rough.change
+
+
+# --- limits and invariances ------------------------------------------------------------------------------------------
+
+
+def test_without_regularisation_it_is_zero_filling(engine, problem):
+    mask, y = problem
+    tv = solver(engine, mask, lam=0, rho=None)
+    x = engine.get(tv.solve(engine.put(y), max_iterations=2000, tol=0).x)
+    assert_close(x, reference.Plan(mask).adjoint(y), "derivative", engine.dtype)
+
+
+def test_with_much_of_it_only_the_mean_is_left(problem):
+    """For lam above every dual value x is constant, and A x fits the sample of the zero frequency."""
+    mask, y = problem
+    x = in_double(mask, lam=1e4, rho=1.0).solve(y, max_iterations=2000, tol=1e-12).x
+    zero = (np.argwhere(mask) == (SHAPE[0] // 2, SHAPE[1] // 2)).all(1)
+    mean = y[:, zero] / np.sqrt(mask.size)
+    assert_close(x, np.broadcast_to(mean[..., None], x.shape), "derivative", "complex128")
+
+
+@pytest.mark.parametrize("scale", [2.0**-20, 2.0**20])
+def test_scaled_data_and_lam_scale_the_solution(engine, problem, scale):
+    """recTV(s y; s lam) = s recTV(y; lam); for a power of two and one rho every operation scales exactly."""
+    mask, y = problem
+    one = solver(engine, mask).solve(engine.put(y))
+    other = solver(engine, mask, lam=scale * LAM).solve(engine.put(scale * y))
+    np.testing.assert_array_equal(other.iterations, one.iterations)
+    np.testing.assert_array_equal(engine.get(other.x), scale * engine.get(one.x))
+
+
+def test_the_penalty_and_the_relaxation_do_not_move_the_solution(problem):
+    mask, y = problem
+    expected = in_double(mask).solve(y, max_iterations=20000, tol=1e-11).x
+    for options in ({"rho": 2.0}, {"relax": 1.0}, {"rho": None}):
+        x = in_double(mask, **options).solve(y, max_iterations=20000, tol=1e-11).x
+        assert np.abs(x - expected).max() <= 1e-8 * np.abs(expected).max()  # the two stopping errors, not rounding
+
+
+def test_batches_and_threads_change_nothing(engine, problem):
+    mask, y = problem
+    tv = solver(engine, mask)
+    together = tv.solve(engine.put(y))
+    nested = tv.solve(engine.put(y.reshape(1, 3, -1)))
+    threaded = solver(engine, mask, threads=2).solve(engine.put(y))
+    assert nested.x.shape == (1, 3, *SHAPE) and nested.iterations.shape == (1, 3)
+    for i in range(3):
+        alone = tv.solve(engine.put(y[i]))
+        assert alone.x.shape == SHAPE
+        assert isinstance(alone.iterations, int) and isinstance(alone.converged, bool)
+        assert isinstance(alone.objective, float) and isinstance(alone.residuals.primal, float)
+        assert alone.iterations == together.iterations[i] == nested.iterations[0, i] == threaded.iterations[i]
+        for x in (together.x[i], nested.x[0, i], threaded.x[i]):
+            np.testing.assert_array_equal(engine.get(x), engine.get(alone.x))
+
+
+def test_an_empty_batch_gives_an_empty_batch(engine, problem):
+    mask, y = problem
+    tv = solver(engine, mask)
+    assert tv(engine.put(y[:0])).shape == (0, *SHAPE)
+    x, pullback = tv.vjp(engine.put(y[:0]))
+    assert pullback(x).shape == (0, tv.samples)
+
+
+# --- the stopping rule -----------------------------------------------------------------------------------------------
+
+
+def test_a_tolerance_of_zero_runs_exactly_that_long(problem):
+    mask, y = problem
+    info = in_double(mask).solve(0 * y[0], max_iterations=57, tol=0)
+    assert info.iterations == 57 and info.converged is False
+
+
+@pytest.mark.parametrize("tol", [1e-2, 1e-4, 1e-6])
+def test_the_error_is_about_the_tolerance(problem, tol):
+    """||x - x*||_inf <= 3 tol max|A* y|: the rule aims at 1 and is no guarantee; 2.1 was the worst of 90 solves."""
+    mask, y = problem
+    tv = in_double(mask, rho=None)
+    exact = tv.solve(y, max_iterations=50000, tol=1e-12)
+    info = tv.solve(y, tol=tol)
+    assert exact.converged.all() and info.converged.all()
+    error = np.abs(info.x - exact.x).max((-2, -1))
+    assert (error <= 3 * tol * np.abs(tv.A.adjoint(y)).max((-2, -1))).all()
+
+
+def test_a_solve_that_did_not_arrive_says_so(problem):
+    mask, y = problem
+    tv = in_double(mask, rho=100)
+    assert not tv.solve(y, max_iterations=1000).converged.any()
+    for call in (tv, tv.vjp):
+        with pytest.warns(UserWarning, match="did not converge.*Set rho") as caught:
+            call(y)
+        assert len(caught) == 1 and caught[0].filename == __file__
+
+
+def test_a_state_goes_on_where_it_stopped(engine, problem):
+    """30 + 27 iterations are 57, and the state given is not touched."""
+    mask, y = (engine.put(a) if a.dtype.kind == "c" else a for a in problem)
+    tv = solver(engine, mask)
+    first = tv.solve(y, max_iterations=30, tol=0)
+    for _ in range(2):
+        second = tv.solve(y, max_iterations=27, tol=0, state=first.state)
+        np.testing.assert_array_equal(engine.get(second.x), engine.get(tv.solve(y, max_iterations=57, tol=0).x))
+
+
+def test_a_solution_is_where_a_solve_stays(problem):
+    mask, y = problem
+    tv = in_double(mask)
+    first = tv.solve(y, max_iterations=20000, tol=1e-10)
+    again = tv.solve(y, tol=1e-8, state=first.state)
+    assert (again.iterations == 20).all()  # two looks, the first that can be compared
+    assert np.abs(again.x - first.x).max() <= 1e-8 * np.abs(first.x).max()
+
+
+# --- derivatives -----------------------------------------------------------------------------------------------------
+
+
+# The entries of the support that lie near the threshold differ between precisions, so Jacobians are compared in double.
+DOUBLE = pytest.mark.parametrize("dtype", [np.dtype("complex128")], ids=str)
+
+
+@DOUBLE
+@pytest.mark.parametrize("iterations", [1, 2, 9, 40])
+def test_vjp_equals_the_dense_jacobian(engine, rng, iterations):
+    mask = draw_mask(rng, (6, 6))
+    y = draw(rng, int(mask.sum()))
+    dense = laws.DenseADMM(mask, LAM / RHO, RHO, 1.9).run(y, np.zeros((2, 6, 6), complex), iterations)
+    assert dense.margin > 1e-9
+    x, pullback = solver(engine, mask).vjp(engine.put(y), iterations=iterations)
+    assert_close(engine.get(x), dense.x, "iterate", engine.dtype)
+    expected = dense.Jx[:, : 2 * len(y)].T
+    rows = [laws.stack(engine.get(pullback(engine.put(laws.unstack(g, (6, 6)))))) for g in np.eye(72)]
+    assert_close(np.array(rows).T, expected, "derivative", engine.dtype, scale=1)
+
+
+@DOUBLE
+def test_vjp_equals_autograd_through_the_textbook_loop(engine, problem):
+    torch = pytest.importorskip("torch")
+    mask, y = problem
+    y, g = y[0], np.random.default_rng(1).standard_normal((*SHAPE, 2)) @ [1, 1j]
+    leaf = torch.tensor(y, requires_grad=True)
+    expected = torch_admm(torch, leaf, mask, LAM, RHO, 1.9, 50)
+    (expected.real * torch.tensor(g.real) + expected.imag * torch.tensor(g.imag)).sum().backward()
+    x, pullback = solver(engine, mask).vjp(engine.put(y), iterations=50)
+    for actual, wanted in (
+        (engine.get(x), expected.detach().numpy()),
+        (engine.get(pullback(engine.put(g))), leaf.grad.numpy()),
+    ):
+        assert np.linalg.norm(actual - wanted) <= 1e-12 * np.linalg.norm(wanted)
+
+
+def torch_admm(torch, y, mask, lam, rho, relax, iterations):
+    """Boyd et al. (2011) section 3.4.3, three variables, two-dimensional transforms as torch has them."""
+    shift, unshift = (lambda f: lambda k: f(k, dim=(-2, -1)))(torch.fft.fftshift), torch.fft.ifftshift
+    where = torch.tensor(mask)
+    scale = where + rho * torch.tensor(reference.symbol(mask.shape))
+
+    def F(a):
+        return shift(torch.fft.fft2(unshift(a, dim=(-2, -1)), norm="ortho"))
+
+    def F_adjoint(k):
+        return shift(torch.fft.ifft2(unshift(k, dim=(-2, -1)), norm="ortho"))
+
+    def D(a):
+        return torch.stack([a.roll(-1, 0) - a, a.roll(-1, 1) - a])
+
+    def D_adjoint(d):
+        return d[0].roll(1, 0) - d[0] + d[1].roll(1, 1) - d[1]
+
+    def soft(a):
+        return torch.sign(a) * torch.relu(a.abs() - lam / rho)
+
+    b = torch.zeros(mask.shape, dtype=y.dtype).masked_scatter(where, y)
+    z = u = torch.zeros((2, *mask.shape), dtype=y.dtype)
+    for _ in range(iterations):
+        x = F_adjoint((b + rho * F(D_adjoint(z - u))) / scale)
+        h = relax * D(x) + (1 - relax) * z
+        v = h + u
+        z = torch.complex(soft(v.real), soft(v.imag))
+        u = v - z
+    return x
+
+
+def test_vjp_of_a_whole_solve_is_its_derivative(rng, problem):
+    """Re <x(y + h dy) - x(y - h dy), g> / 2h = Re <dy, pullback(g)>: the iteration is piecewise affine in y."""
+    mask, y = problem
+    tv, g, dy, h = in_double(mask), draw(rng, 3, *SHAPE), draw(rng, *y.shape), 1e-8
+    x, pullback = tv.vjp(y)
+    counts = tv.solve(y).iterations
+    np.testing.assert_array_equal(x, tv(y))
+    gradient = pullback(g)
+    for i, count in enumerate(counts.tolist()):
+        plus, minus = (tv.solve(y[i] + s * h * dy[i], max_iterations=count, tol=0).x for s in (1, -1))
+        slope = laws.inner((plus - minus) / (2 * h), g[i])
+        # the quotient cancels eight of sixteen digits
+        assert abs(slope - laws.inner(dy[i], gradient[i])) <= 1e-6 * laws.norm(dy[i]) * laws.norm(g[i])
+
+
+def test_pullback_can_be_called_again_and_is_linear(engine, rng, problem):
+    mask, y = problem
+    _, pullback = solver(engine, mask).vjp(engine.put(y), iterations=20)
+    a, b = draw(rng, 2, 3, *SHAPE)
+    laws.linearity(of(engine, pullback), a, b, (2.0, -3.0), tolerance("derivative", engine.dtype))
+
+
+# --- warm ------------------------------------------------------------------------------------------------------------
+
+
+def test_warm_begins_at_the_solution(problem):
+    mask, y = problem
+    tv = in_double(mask)
+    kept = tv.warm(y)
+    exact = tv.solve(y, max_iterations=20000, tol=1e-11).x
+    assert np.abs(kept.x - exact).max() <= 3e-5 * np.abs(tv.A.adjoint(y)).max()
+    np.testing.assert_array_equal(kept.pairs, 0)
+
+
+def test_warm_steps_are_the_steps_of_one_solve(engine, problem):
+    mask, y = problem
+    tv = solver(engine, mask)
+    kept = tv.warm(engine.put(y), forward=4)
+    w = kept._state.copy()
+    for _ in range(3):
+        x, _ = kept.vjp(engine.put(y))
+    expected = tv.solve(engine.put(y), max_iterations=12, tol=0, state=w).x
+    np.testing.assert_array_equal(engine.get(x), engine.get(expected))
+    assert x is kept.x
+
+
+def test_warm_call_goes_on_to_the_solution_of_other_data(problem):
+    mask, y = problem
+    tv = in_double(mask)
+    kept = tv.warm(y[0])
+    x = kept(y[1], max_iterations=20000, tol=1e-10)
+    exact = tv.solve(y[1], max_iterations=20000, tol=1e-10).x
+    assert np.abs(x - exact).max() <= 1e-8 * np.abs(exact).max()
+    before = kept.pairs.copy()
+    kept(y[1], max_iterations=7, tol=0)
+    np.testing.assert_array_equal(kept.pairs - before, 7)
+
+
+def test_warm_pullback_tends_to_the_derivative(rng, problem):
+    """At the solution J is symmetric: the tangent iteration and the long reverse sweep meet."""
+    mask, y = problem
+    tv, g = in_double(mask), draw(rng, 3, *SHAPE)
+    _, pullback = tv.vjp(y, iterations=6000)
+    expected = pullback(g)
+    kept = tv.warm(y, forward=1000, backward=50)
+    kept.vjp(y)
+    _, step = kept.vjp(y)
+    errors = [laws.norm(step(g) - expected) / laws.norm(expected) for _ in range(60)]
+    assert errors[0] > 1e-5 and errors[-1] < 1e-7
+    np.testing.assert_array_equal(kept.pairs, 2 * 1000 + 60 * (50 + 1))
+
+
+def test_warm_copies_are_independent(engine, problem):
+    mask, y = problem
+    tv = solver(engine, mask)
+    kept = tv.warm(engine.put(y[0]))
+    x = engine.get(kept.x).copy()
+    many = kept.repeat(3)
+    xs = engine.get(many(engine.put(y), max_iterations=40, tol=0))
+    for i in range(3):
+        np.testing.assert_array_equal(
+            engine.get(kept.repeat(1)(engine.put(y[i : i + 1]), max_iterations=40, tol=0))[0], xs[i]
+        )
+    np.testing.assert_array_equal(engine.get(kept.x), x)
+    np.testing.assert_array_equal(kept.pairs, 0)
+    with pytest.raises(ValueError, match="repeat: expected the state of a single image, got a batch"):
+        many.repeat(2)
+    with pytest.raises(ValueError, match=r"y: expected shape \(3, .*\), got \(2, "):
+        many(engine.put(y[:2]))
+
+
+# --- what it says and what it refuses --------------------------------------------------------------------------------
+
+
+def test_the_default_penalty():
+    """8.6 sqrt(lam m / n^2); any positive one without regularisation."""
+    mask = np.zeros((8, 8), bool)
+    mask[::2] = True
+    assert kspike.TVSolver(mask, 0.02, backend="reference").rho == pytest.approx(0.86)
+    assert kspike.TVSolver(mask, 0, backend="reference").rho > 0
+
+
+def test_repr_says_what_it_is(engine):
+    tv = solver(engine, np.ones((4, 6), bool), threads=2)
+    words = ["(4, 6)", "lam=0.05", "rho=0.4", "relax=1.9", "samples=24", engine.dtype.name, engine.name, "threads=2"]
+    assert all(word in repr(tv) for word in words)
+    assert getattr(engine.module, "ISA", "") in repr(tv)
+
+
+MASK = np.ones((4, 6), bool)
+TV = kspike.TVSolver(MASK, 0.1, backend="reference")
+Y = np.ones(24, "complex64")
+NAN = np.where(np.arange(24) == 7, np.nan, Y).astype("complex64")
+
+REFUSED = {
+    "lam negative": (
+        lambda: kspike.TVSolver(MASK, -1e-3),
+        ValueError,
+        r"lam: expected a number in \[0, inf\), got -0.001",
+    ),
+    "lam NaN": (lambda: kspike.TVSolver(MASK, float("nan")), ValueError, "lam: expected a number"),
+    "lam a word": (lambda: kspike.TVSolver(MASK, "small"), ValueError, "lam: expected a number .* got 'small'"),
+    "rho zero": (lambda: kspike.TVSolver(MASK, 0.1, rho=0), ValueError, r"rho: expected a number in \(0, inf\), got 0"),
+    "relax two": (
+        lambda: kspike.TVSolver(MASK, 0.1, relax=2),
+        ValueError,
+        r"relax: expected a number in \(0, 2\), got 2",
+    ),
+    "relax zero": (lambda: kspike.TVSolver(MASK, 0.1, relax=0), ValueError, "relax: expected"),
+    "threads": (lambda: kspike.TVSolver(MASK, 0.1, threads=1.5), ValueError, "threads: expected an integer .* got 1.5"),
+    "backend": (lambda: kspike.TVSolver(MASK, 0.1, backend="gpu"), ValueError, "unknown backend 'gpu'"),
+    "empty mask": (lambda: kspike.TVSolver(~MASK, 0.1), ValueError, "mask: expected at least one sample"),
+    "NaN": (lambda: TV(NAN), ValueError, "y: expected finite values, got NaN or infinity"),
+    "NaN in vjp": (lambda: TV.vjp(NAN), ValueError, "y: expected finite"),
+    "NaN in warm": (lambda: TV.warm(NAN), ValueError, "y: expected finite"),
+    "infinity": (lambda: TV(np.full(24, np.inf, "c8")), ValueError, "y: expected finite"),
+    "double": (lambda: TV(Y.astype(complex)), TypeError, r"y: expected complex64, got complex128: type y.astype"),
+    "real": (lambda: TV(Y.real.copy()), TypeError, "y: expected complex64, got float32"),
+    "a list": (lambda: TV([1j] * 24), TypeError, "y: expected a NumPy or CuPy array, got list"),
+    "too few": (lambda: TV(Y[:-1]), ValueError, r"y: expected shape \(\.\.\., 24\), got \(23,\)"),
+    "strided": (lambda: TV(np.ones((24, 2), "c8").T[:1]), ValueError, "C-contiguous"),
+    "tol negative": (lambda: TV.solve(Y, tol=-1), ValueError, "tol: expected a number"),
+    "no iterations": (lambda: TV.solve(Y, 0), ValueError, "max_iterations: expected an integer of at least 1, got 0"),
+    "state of another": (
+        lambda: TV.solve(Y, state=TV.solve(Y[None].repeat(2, 0)).state),
+        ValueError,
+        "state: expected one of 1",
+    ),
+    "unrolled none": (lambda: TV.vjp(Y, iterations=0), ValueError, "iterations: expected an integer of at least 1"),
+    "another cotangent": (lambda: TV.vjp(Y, iterations=2)[1](np.ones((6, 4), "c8")), ValueError, "g: expected shape"),
+    "a batch of them": (lambda: TV.vjp(Y, iterations=2)[1](np.ones((2, 4, 6), "c8")), ValueError, "g: expected shape"),
+    "no warm steps": (lambda: TV.warm(Y, backward=0), ValueError, "backward: expected an integer of at least 1"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_refused_in_one_line(what):
+    call, error, message = REFUSED[what]
+    with pytest.raises(error, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
