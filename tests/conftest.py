@@ -21,12 +21,12 @@ DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
 # the reference counts too, c is a pair: for complex64, which is held against double, and for complex128.
 TOLERANCES = {
     "exact": (0, "a selection or a comparison: no rounding is allowed"),
-    "stencil": (16, "a sum of at most eight terms, each rounded once or twice"),
-    "inner": (64, "a sum of n products: an error of sqrt(n) eps at random, relative to the norms, not to the sum"),
+    "stencil": (8, "a sum of at most eight terms, each rounded once or twice"),
+    "inner": (16, "a sum of n products: an error of sqrt(n) eps at random, relative to the norms, not to the sum"),
     "transform": (32, "O(log n) stages, each exact to a few eps; Bluestein's detour for primes costs three transforms"),
-    "resolvent": (256, "a transform there and back; the smallest rho K lifts the error of the lowest frequencies"),
+    "resolvent": (64, "a transform there and back; the smallest rho K lifts the error of the lowest frequencies"),
     "iterate": ((84, 4096), "1e-5 and 1e-12: errors add up in what is not sampled, where only rho K holds them"),
-    "derivative": (4096, "an iteration's errors and those of the sweep that runs it backwards"),
+    "derivative": ((64, 1024), "an iteration's errors and those of the sweep that runs it backwards"),
 }
 
 

@@ -9,14 +9,17 @@ from conftest import BATCHES, SHAPES, assert_close, draw, draw_field, draw_image
 from kspike import reference
 
 T, RHO, RELAX = 0.0625, 0.5, 1.9
+LARGE = [(64, 128), (97, 61), (256, 96), (24, 368), (1, 1000), (211, 2)]
 SEVERAL = [shape for shape in SHAPES if shape != (1, 1)]
 
 
 class Problem:
     """A reconstruction to run: mask, noisy data of a boxy image, a start, and the reference's plan in double."""
 
-    def __init__(self, rng, shape, batch=3, zero=True, ties=True):
+    def __init__(self, rng, shape, batch=3, zero=True, ties=True, low=False):
         self.mask = draw_mask(rng, shape, zero)
+        if low:
+            self.mask[tuple(slice(n // 2 - n // 16, n // 2 + n // 16 + 1) for n in shape)] = True
         self.exact = reference.Plan(self.mask)
         y = self.exact.forward(draw_image(rng, batch, shape))
         self.y = (y + 0.01 * draw(rng, *y.shape)).astype(np.complex64).astype(complex)
@@ -51,6 +54,23 @@ def test_transforms_equal_reference(engine, rng, shape):
         assert_close(plan.adjoint(problem.y), problem.exact.adjoint(problem.y), "transform", engine.dtype)
         expected = problem.exact.resolvent(x, RHO)
         assert_close(plan.resolvent(x, RHO), expected, "resolvent", engine.dtype)
+
+
+@pytest.mark.parametrize("shape", LARGE, ids=str)
+def test_large_sizes_equal_reference(engine, rng, shape):
+    """Lengths that take other paths through a transform: many stages, several factors, a large prime, one row.
+
+    Their low frequencies are sampled, as in any real mask: rho K alone would lift rounding by n^2 there.
+    """
+    problem = Problem(rng, shape, batch=1, low=True)
+    plan, x = engine.plan(problem.mask), draw(rng, 1, *shape)
+    assert_close(plan.forward(x), problem.exact.forward(x), "transform", engine.dtype)
+    assert_close(plan.adjoint(problem.y), problem.exact.adjoint(problem.y), "transform", engine.dtype)
+    expected, exact, _, _ = problem.reference(5)
+    state = plan.state(problem.w)
+    mine, _, _ = plan.iterate(state, problem.y, T, RHO, RELAX, 5)
+    assert_close(mine, expected, "iterate", engine.dtype)
+    assert_close(plan.field(state), exact.field(), "iterate", engine.dtype, scale=np.abs(expected).max())
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -116,6 +136,18 @@ def test_iterate_without_the_zero_frequency(engine, rng):
     mine, _, _ = plan.iterate(plan.state(problem.w), problem.y, T, RHO, RELAX, 25)
     assert_close(mine, x, "iterate", engine.dtype)
     assert_close(mine.mean((-2, -1)), np.zeros(3), "iterate", engine.dtype, scale=np.abs(x).max())
+
+
+def test_a_hundred_iterations_on_the_paper_s_problem(engine, paper):
+    """256 x 256, 40 radial lines, from zero: the contract's tolerance at the size and the parameters that matter."""
+    mask = paper["radial40"].astype(bool)
+    exact, lam, rho = reference.Plan(mask), 5e-3, 0.25
+    y = exact.forward(paper["images"][:1].astype(complex))
+    start, x = np.zeros((1, 2, *mask.shape), complex), np.empty((1, *mask.shape), complex)
+    exact.iterate(exact.state(start), y, x, lam / rho, rho, RELAX, 100)
+    plan = engine.plan(mask)
+    mine, _, _ = plan.iterate(plan.state(start), y, lam / rho, rho, RELAX, 100)
+    assert_close(mine, x, "iterate", engine.dtype)
 
 
 def test_no_iterations_leave_everything_as_it_was(engine, rng):
