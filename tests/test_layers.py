@@ -16,7 +16,7 @@ FLOORS = {
     "_core_v3": 0,
     "_core_v4": 0,
     "door": 0,
-    "reference": 1,
+    "reference": 0,
     "sampling": 1,
     "phantoms": 1,
     "images": 1,

@@ -100,10 +100,12 @@ def test_residuals_fall_to_zero(problem):
 
 
 def test_without_regularisation_it_is_zero_filling(engine, problem):
+    """To 8 eps per iteration: what is not sampled keeps the rounding of each, and rho K is all that damps it."""
     mask, y = problem
-    tv = solver(engine, mask, lam=0, rho=None)
-    x = engine.get(tv.solve(engine.put(y), max_iterations=2000, tol=0).x)
-    assert_close(x, reference.Plan(mask).adjoint(y), "derivative", engine.dtype)
+    tv, exact = solver(engine, mask, lam=0, rho=None), reference.Plan(mask)
+    x = engine.get(tv.solve(engine.put(y), max_iterations=500, tol=0).x)
+    assert_close(exact.forward(x), y, "resolvent", engine.dtype)
+    assert np.abs(x - exact.adjoint(y)).max() <= 500 * 8 * np.finfo(engine.dtype).eps * np.abs(x).max()
 
 
 def test_with_much_of_it_only_the_mean_is_left(problem):
@@ -183,7 +185,7 @@ def test_a_solve_that_did_not_arrive_says_so(problem):
     mask, y = problem
     tv = in_double(mask, rho=100)
     assert not tv.solve(y, max_iterations=1000).converged.any()
-    for call in (tv, tv.vjp):
+    for call in (tv, tv.vjp, tv.warm):
         with pytest.warns(UserWarning, match="did not converge.*Set rho") as caught:
             call(y)
         assert len(caught) == 1 and caught[0].filename == __file__
@@ -307,7 +309,7 @@ def test_warm_begins_at_the_solution(problem):
     tv = in_double(mask)
     kept = tv.warm(y)
     exact = tv.solve(y, max_iterations=20000, tol=1e-11).x
-    assert np.abs(kept.x - exact).max() <= 3e-5 * np.abs(tv.A.adjoint(y)).max()
+    assert np.abs(kept.x - exact).max() <= 3 * 3e-5 * np.abs(tv.A.adjoint(y)).max()
     np.testing.assert_array_equal(kept.pairs, 0)
 
 

@@ -151,9 +151,10 @@ class TVSolver:
 
     def warm(self, y, *, forward=3, backward=3):
         """A `Warm`: recTV that starts each solve where the last one ended, solved at y (..., m) to begin with."""
-        info = self.solve(y, max_iterations=2000, tol=1e-5)
         forward, backward = door.whole("forward", forward, 1), door.whole("backward", backward, 1)
-        return Warm(self, info.x, info.state.copy(), forward, backward)
+        info = self.solve(y, max_iterations=4000, tol=3e-5)
+        self._warn(info)
+        return Warm(self, info.x, info.state, forward, backward)
 
     def objective(self, x, y):
         """1/2 ||A x - y||^2 + lam ||D x||_1 in double precision: a float, or an array over the leading dimensions."""
