@@ -2,7 +2,9 @@
 """Localized attacks: the perturbation e, ||e|| = eta, of the samples y with the largest rec(y + e) - rec(y) on a disk.
 
 A reconstruction is anything with `vjp(y) -> (x, pullback)`, where pullback maps dL/dx = dL/dRe x + i dL/dIm x to dL/dy.
-If it also has `warm(y)`, as `TVSolver` has, the attack keeps the state of its solves between its steps.
+If it also has `warm(y)`, as `TVSolver` has, the attack keeps the state of its solves between its steps: what comes back
+has `x`, the reconstruction of y, and `repeat(count)`, a batch of copies with `vjp(y)`, a call `(y, max_iterations=)`
+that goes on to the solution, and `pairs`, the transforms each copy has spent.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ import numpy as np
 
 from kspike import door
 
-__all__ = ["Found", "attack", "spike"]
+__all__ = ["STARTS", "Found", "attack", "spike"]
+
+STARTS = ("minus", "plus", "random")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Found:
     """What `attack` found: the arrays of the best location, and the measures of every location of the grid.
 
@@ -122,13 +126,15 @@ def attack(
     eta = _budget(noise, eta, y)
     radius = door.number("radius", radius, 0, closed=True)
     steps, momentum = door.whole("steps", steps, 0), door.number("momentum", momentum, 0, 1, closed=True)
-    final = door.whole("final", final, 1)
+    final, seed = door.whole("final", final, 1), door.whole("seed", seed, 0)
     if start not in STARTS:
         raise ValueError(f"start: expected one of {', '.join(STARTS)}, got {start!r}")
     batch = door.whole("batch", getattr(rec, "threads", 1) if batch is None else batch, 1)
 
     kept = rec.warm(y) if hasattr(rec, "warm") else _Cold(rec, y)
     clean = kept.x
+    if clean.shape != A.shape:
+        raise ValueError(f"rec: expected a reconstruction of shape {A.shape}, like the images of A, got {clean.shape}")
     if not np.isfinite(clean).all():
         raise ValueError("rec: expected a finite reconstruction of y, got NaN or infinity")
     locations = _centres(clean.shape, grid)
@@ -137,7 +143,7 @@ def attack(
     alphas, maxima, pairs, best = [], [], [], None
     for first in range(0, len(flat), batch):
         chosen = range(first, min(first + batch, len(flat)))
-        e = np.stack([STARTS[start](A, flat[i], eta, (seed, i)) for i in chosen])
+        e = np.stack([_first(A, flat[i], eta, start, (seed, i)) for i in chosen])
         many = kept.repeat(len(chosen))
         e = _power(many, y, clean, [disks[i] for i in chosen], e, eta, steps, momentum)
         x = many(y + e, max_iterations=final)
@@ -189,20 +195,12 @@ def _power(rec, y, clean, disks, e, eta, steps, momentum):
     return e
 
 
-def _plus(A, centre, eta, _):
-    return spike(A, centre, eta)
-
-
-def _minus(A, centre, eta, _):
-    return -spike(A, centre, eta)
-
-
-def _random(A, centre, eta, seeds):
-    e = np.random.default_rng(seeds).standard_normal((A.samples, 2)) @ (1, 1j)
-    return _scaled(e[None].astype(A.dtype), eta)[0]
-
-
-STARTS = {"minus": _minus, "plus": _plus, "random": _random}
+def _first(A, centre, eta, start, seeds):
+    """The perturbation (m,) that the ascent begins with."""
+    e = spike(A, centre, eta)
+    if start == "random":
+        e = _scaled((np.random.default_rng(seeds).standard_normal((1, e.size, 2)) @ (1, 1j)).astype(e.dtype), eta)[0]
+    return -e if start == "minus" else e
 
 
 class _Cold:

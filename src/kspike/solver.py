@@ -26,7 +26,7 @@ __all__ = ["Residuals", "Solution", "TVSolver", "Warm"]
 SAFETY = 0.3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Residuals:
     """How far a solution is from optimal; with all of them 0 it is. A float each, or an array over the batch.
 
@@ -42,11 +42,11 @@ class Residuals:
     """||A*(A x - y) + rho D*u||_2 / ||A*y||_2 (not divided where y = 0)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Solution:
     """What `TVSolver.solve` found; a number per image, or an array over the leading dimensions of y."""
 
-    x: Any
+    x: Any = field(repr=False)
     """The reconstruction (..., rows, cols)."""
     iterations: Any
     """How many iterations, of one FFT and one inverse FFT each, the image took."""
@@ -212,11 +212,9 @@ class TVSolver:
         count, change = self._plan.iterate(
             state, y, x, self._t, self.rho, self.relax, max_iterations, stop=stop, tape=tape
         )
-        per_image = (_plain(a.reshape(lead)) for a in (count, change <= stop, change))
-        iterations, converged, change = per_image
-        return Solution(
-            x.reshape(*lead, *self.shape), iterations, converged, state, self, y.reshape(*lead, self.samples), change
-        )
+        iterations, converged, change = (_plain(a.reshape(lead)) for a in (count, change <= stop, change))
+        x, y = x.reshape(*lead, *self.shape), y.reshape(*lead, self.samples)
+        return Solution(x, iterations, converged, state, self, y, change)
 
     def _warn(self, info):
         if not np.all(info.converged):
