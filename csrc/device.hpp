@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT
-// What the CUDA sources share: the value types, complex arithmetic, dynamic shared memory, the bits of the tape.
-// No host code and no headers of CUDA or of the standard library: NVRTC compiles this as it stands.
+// What the CUDA sources share: the value types, complex arithmetic, dynamic shared memory, the bits
+// of the tape. No host code and no headers of CUDA or of the standard library: NVRTC compiles this
+// as it stands.
 #pragma once
 #include "scalar.hpp"
 
-#define KS_DEVICE static __device__ __forceinline__
+#define KS_DEVICE __device__ __forceinline__
 #define KS_KERNEL extern "C" __global__ void
-#ifndef KS_SHARED
-#define KS_SHARED(type, name) extern __shared__ type name[]
+#ifndef KS_SHARED  // `name`: the dynamic shared memory of the block as an array of `type`
+#define KS_SHARED(type, name)            \
+  extern __shared__ double2 ks_shared[]; \
+  type* name = reinterpret_cast<type*>(ks_shared)
 #endif
 
 #if KS_DOUBLE
@@ -63,5 +66,6 @@ KS_DEVICE Word nibble(const Word* row, int words, int j) {
   return row[j % words] >> 4 * (j / words) & 15;
 }
 
-// Image `image` takes part in step `step` of a sweep: count holds how many steps each image runs; null means all.
+// Image `image` takes part in step `step` of a sweep: count holds how many steps each image runs;
+// null means all.
 KS_DEVICE bool runs(const int* count, int image, int step) { return !count || step < count[image]; }

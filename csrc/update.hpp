@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: MIT
-// The three sweeps over a field - the iteration, its tangent, its reverse - as one pattern. `next` is the new value of
-// one channel of the field from its old value w, the difference d = (D x) there, and its two bits of the support;
-// `emit` is what D* takes of the new value on the way to the next right-hand side.
+// The three sweeps over a field - the iteration, its tangent, its reverse - as one pattern. `next`
+// is the new value of one channel of the field from its old value w, the difference d = (D x)
+// there, and its two bits of the support; `emit` is what D* takes of the new value on the way to
+// the next right-hand side.
 #pragma once
 #include "device.hpp"
 
-// w <- shrink_update(w, x, t, relax), then reflect(w, t). The support of the old w is what the tape records.
+// w <- shrink_update(w, x, t, relax), then reflect(w, t). The support of the old w is what the tape
+// records.
 struct Update {
   static constexpr bool records = true;
   Real t, relax;
-  __device__ Word bits(Complex w0, Complex w1) const { return support(w0, t) | support(w1, t) << 2; }
+  __device__ Word bits(Complex w0, Complex w1) const {
+    return support(w0, t) | support(w1, t) << 2;
+  }
   __device__ Complex next(Complex w, Complex d, Word) const {
     return parts([&](Real a, Real b) { return kspike::shrink_update(a, b, t, relax); }, w, d);
   }
@@ -23,7 +27,9 @@ struct UpdateTangent {
   static constexpr bool records = false;
   Real relax;
   __device__ Complex next(Complex w, Complex d, Word s) const {
-    return parts_on([&](Real a, Real b, bool on) { return kspike::shrink_update_tangent(a, b, on, relax); }, w, d, s);
+    return parts_on(
+        [&](Real a, Real b, bool on) { return kspike::shrink_update_tangent(a, b, on, relax); }, w,
+        d, s);
   }
   __device__ Complex emit(Complex w, Word s) const {
     return parts_on([](Real a, bool on) { return kspike::reflect_tangent(a, on); }, w, s);
@@ -35,8 +41,9 @@ struct UpdateAdjoint {
   static constexpr bool records = false;
   Real relax, rho;
   __device__ Complex next(Complex w, Complex d, Word s) const {
-    return parts_on([&](Real a, Real b, bool on) { return kspike::shrink_update_adjoint(a, b, on, relax, rho); }, w, d,
-                    s);
+    return parts_on([&](Real a, Real b,
+                        bool on) { return kspike::shrink_update_adjoint(a, b, on, relax, rho); },
+                    w, d, s);
   }
   __device__ Complex emit(Complex w, Word) const { return relax * w; }
 };
@@ -46,7 +53,8 @@ KS_DEVICE Complex grad_adjoint_at(Complex up, Complex here0, Complex left, Compl
   return up - here0 + left - here1;
 }
 
-// The field values that D* reads at one pixel, and their four bits where they are: (i, j), above it, left of it.
+// The field values that D* reads at one pixel, and their four bits where they are: (i, j), above
+// it, left of it.
 struct Field {
   Complex w0, w1, up, left;
   Word here, above, beside;
@@ -57,8 +65,9 @@ struct Image {
   Complex here, down, right, up, left;
 };
 
-// One pixel of a sweep: advance the field, and gather D* emit(new field). The values above and on the left are advanced
-// here once more instead of being exchanged, which costs a little arithmetic and saves two barriers and their registers.
+// One pixel of a sweep: advance the field, and gather D* emit(new field). The values above and on
+// the left are advanced here once more instead of being exchanged, which costs a little arithmetic
+// and saves two barriers and their registers.
 template <class U>
 KS_DEVICE Complex sweep(const U& u, Field& f, const Image& x) {
   f.w0 = u.next(f.w0, x.down - x.here, f.here);
