@@ -196,6 +196,15 @@ def steps_that_cross_nothing(engine, rng, shape):
     return w, dw.astype(np.complex64).astype(complex)
 
 
+@pytest.mark.parametrize("name", ["clip", "shrink"])
+def test_nan_stays_in_its_part(engine, name):
+    """No threshold hides a NaN, and it does not spread."""
+    v = np.array([complex(np.nan, 2), complex(-2, np.nan)])
+    expected = {"clip": T, "shrink": 2 - T}[name]
+    parts = engine.kernel(name, v, T, shape=(2,)).view(engine.dtype.type(0).real.dtype)
+    np.testing.assert_array_equal(parts, [np.nan, expected, -expected, np.nan])
+
+
 @pytest.mark.parametrize("missing", ["numba", "scipy"])
 def test_an_engine_without_its_packages_is_absent(monkeypatch, missing):
     """And only then: any other failed import inside an engine is shown."""

@@ -215,6 +215,16 @@ def test_one_look_measures_nothing(engine, rng, iterations):
     np.testing.assert_array_equal(change, np.inf)
 
 
+def test_a_nan_never_stops(engine, rng):
+    """A comparison with NaN is false: the image runs on, and its change says why."""
+    problem = Problem(rng, (5, 7))
+    plan = engine.plan(problem.mask)
+    problem.y[1, 0] = np.nan
+    _, count, change = plan.iterate(plan.state(problem.w), problem.y, T, RHO, RELAX, 40, stop=np.full(3, 1e3))
+    np.testing.assert_array_equal(count, [20, 40, 20])
+    np.testing.assert_array_equal(np.isnan(change), [False, True, False])
+
+
 # --- the state -------------------------------------------------------------------------------------------------------
 
 

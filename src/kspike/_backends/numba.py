@@ -436,7 +436,7 @@ class Plan:
 
     CHECK = 10
 
-    def __init__(self, mask, dtype, threads):
+    def __init__(self, mask, dtype="complex64", threads=1):
         self.shape, self.pixels, self.threads = mask.shape, mask.size, threads
         self.dtype = np.dtype(dtype)
         self.real = np.empty(0, self.dtype).real.dtype
