@@ -1,17 +1,24 @@
 # SPDX-License-Identifier: MIT
-"""Build the C++ engine: one module for each instruction set, chosen at import (kspike/_backends/cpp.py).
+"""Build the C++ engine: one module for each instruction set, side by side, chosen at import (kspike/_backends/cpp.py).
 
-KSPIKE_NO_CPP=1 leaves it out (the Numba engine needs no compiler); KSPIKE_WERROR=1 makes warnings errors.
+Without a compiler kspike installs all the same, runs on Numba and says so (`kspike info`; here with `pip install -v`).
+KSPIKE_NO_CPP=1 leaves the modules out; KSPIKE_WERROR=1 makes warnings, and a build that fails, errors.
 """
 
+import copy
+import glob
 import os
+import pathlib
 import platform
 
 from pybind11.setup_helpers import Pybind11Extension
 from setuptools import setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import BaseError, CCompilerError
 
-WARNINGS = ["-Wall", "-Wextra", "-Wconversion"]
-LEVELS = {"_core": ["-DKSPIKE_BASELINE"]}
+FLAGS = ["-O2", "-g0", "-fno-math-errno", "-fno-trapping-math", "-pthread", "-Wall", "-Wextra", "-Wconversion"]
+STRICT = bool(os.environ.get("KSPIKE_WERROR"))
+LEVELS = {"_core": ["-DKSPIKE_BASELINE", "-ffp-contract=off"]}  # no fused multiply-add: the same bits on every machine
 if platform.machine() in ("x86_64", "AMD64"):
     LEVELS["_core"] += ["-march=x86-64"]
     LEVELS["_core_v3"] = ["-march=x86-64-v3"]
@@ -19,19 +26,47 @@ if platform.machine() in ("x86_64", "AMD64"):
 
 
 def extension(name, flags):
-    """The module kspike.<name>; -ffp-contract=off in the baseline keeps its kernels equal on every machine."""
-    contract = ["-ffp-contract=off"] if name == "_core" else []
-    werror = ["-Werror"] if os.environ.get("KSPIKE_WERROR") else []
+    """The module kspike.<name>: the same source, other flags."""
     return Pybind11Extension(
         f"kspike.{name}",
         ["csrc/bindings.cpp"],
         cxx_std=20,
         include_dirs=["csrc"],
-        depends=[f"csrc/{h}.hpp" for h in ("scalar", "simd", "fft", "threads", "passes", "admm", "stencil")],
+        depends=sorted(glob.glob("csrc/*.hpp")),
         define_macros=[("KSPIKE_MODULE", name)],
-        extra_compile_args=["-O3", "-fno-math-errno", "-fno-trapping-math", "-pthread", *WARNINGS, *werror, *contract, *flags],
+        extra_compile_args=[*FLAGS, *flags, *(["-Werror"] if STRICT else [])],
         extra_link_args=["-pthread"],
     )
 
 
-setup(ext_modules=[] if os.environ.get("KSPIKE_NO_CPP") else [extension(n, f) for n, f in LEVELS.items()])
+class BuildLevels(build_ext):
+    """All levels or none; each in its own folder, for they come from one source and are compiled at the same time."""
+
+    def build_extension(self, ext):
+        """Compile one level."""
+        own = copy.copy(self)
+        own.build_temp = os.path.join(self.build_temp, ext.name)
+        build_ext.build_extension(own, ext)
+
+    def run(self):
+        """Compile all levels."""
+        try:
+            super().run()
+        except (BaseError, CCompilerError) as error:
+            if STRICT:
+                raise
+            for path in self.get_outputs():
+                pathlib.Path(path).unlink(missing_ok=True)
+            self.extensions = []
+            self.warn(
+                f"\n\n    kspike: THE C++ ENGINE IS MISSING: {error}\n"
+                "    kspike will run on the slower Numba engine: pip install '.[numba]'\n"
+                "    To have it, install a C++20 compiler (apt install g++) and repeat this installation.\n"
+            )
+
+
+setup(
+    ext_modules=[] if os.environ.get("KSPIKE_NO_CPP") else [extension(*level) for level in LEVELS.items()],
+    cmdclass={"build_ext": BuildLevels},
+    options={"build_ext": {"parallel": True}},
+)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The specification: every kernel and the ADMM loop in plain NumPy, as the paper writes them.
 
-Each engine in `kspike._backends` holds the same functions under the same names and is tested against these, evaluated in
-double precision. Nothing here is fast and nothing falls back to it; read it to learn what the kernels mean.
+Each engine in `kspike._backends` holds the same functions under the same names and is tested against these, evaluated
+in double precision. Nothing here is fast and nothing falls back to it; read it to learn what the kernels mean.
 
-Shapes: image `(batch, rows, cols)`, field `(batch, 2, rows, cols)` with channel 0 along rows and 1 along columns, samples
-`(batch, m)` in C order of the centred mask. The letters are the paper's and ADMM's: see docs/notation.md.
+Shapes: image `(batch, rows, cols)`, field `(batch, 2, rows, cols)` with channel 0 along rows and 1 along columns,
+samples `(batch, m)` in C order of the centred mask. The letters are the paper's and ADMM's: see docs/notation.md.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def shrink(v, t):
 def support(w, t):
     """4 bits per pixel: bit 2c + p is set where part p (0 real, 1 imaginary) of w[c] has modulus above t.
 
-    This is the derivative of `shrink`, a 0/1 diagonal, packed as uint8 of shape (batch, rows, cols): one step of the tape.
+    This is the derivative of `shrink`, a 0/1 diagonal, packed as uint8 (batch, rows, cols): one step of the tape.
     """
     bits = np.zeros(w[..., 0, :, :].shape, np.uint8)
     for c in range(2):
@@ -136,7 +136,7 @@ def reflect_tangent(dw, bits):
 def shrink_update(w, x, t, relax):
     """w + relax (D x - shrink(w, t)): the z- and u-update of over-relaxed ADMM on the one field w = D x + u.
 
-    With z = shrink(w, t) and u = clip(w, t), this is u + relax D x + (1 - relax) z, whose shrink and clip are the next z, u.
+    With z = shrink(w, t), u = clip(w, t) this is u + relax D x + (1 - relax) z; its shrink and clip are the new z, u.
     """
     return w + relax * (grad(x) - shrink(w, t))
 
@@ -311,7 +311,7 @@ class Plan:
                 state.w[i] = shrink_update_tangent(dw, dx[i], bits, relax)
 
     def reverse(self, tape, g, y, w, rho, relax):
-        """Exact adjoint of the iterations on the tape: from the cotangent g of the last x to those of the data and start.
+        """Exact adjoint of the iterations on the tape: cotangent g of the last x to those of the data and the start.
 
         Writes y <- A sum_k r_k (batch, m) and w <- the cotangent of the first state (batch, 2, rows, cols).
         """

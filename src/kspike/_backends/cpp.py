@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The C++ engine: `csrc/*.hpp` through pybind11. The processor's instruction set picks the module that holds the plans.
 
-KSPIKE_ISA = baseline, v3 or v4 forces a level (x86-64 microarchitecture levels; v3 has AVX2, v4 AVX-512). The single kernels
-are bound by memory, not arithmetic: they run at the baseline level everywhere and give the same bits on every machine.
+KSPIKE_ISA = baseline, v3 or v4 forces a level (x86-64 microarchitecture levels; v3 has AVX2, v4 AVX-512). The single
+kernels are bound by memory, not arithmetic: they run at the baseline level everywhere and give the same bits on every
+machine.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 
-from kspike import _core
+import kspike._core as _core
 from kspike._core import (
     clip,
     grad,
@@ -57,6 +58,6 @@ ISA = _choose_isa()
 _plans = _core if ISA == "baseline" else importlib.import_module(f"kspike._core_{ISA}")
 
 
-def Plan(mask, dtype="complex64", threads=1):  # noqa: N802
+def Plan(mask, dtype="complex64", threads=1):
     """The plan of one mask in one precision. See reference.Plan."""
     return (_plans.Plan64 if str(dtype) == "complex64" else _plans.Plan128)(mask, threads)
