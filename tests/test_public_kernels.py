@@ -87,7 +87,7 @@ def test_a_changed_mask_is_another_mask(rng):
     """The plans kept for the transforms belong to the contents of the mask, not to the array."""
     mask, x = draw_mask(rng, SHAPE), draw(rng, *SHAPE)
     before = kernels.masked_fourier(x, mask, backend="reference")
-    mask[:] = ~mask | np.eye(*SHAPE, dtype=bool)
+    mask[:] = True
     after = kernels.masked_fourier(x, mask, backend="reference")
     assert_close(after, reference.Plan(mask).forward(x), "transform", "complex128")
     assert after.shape != before.shape
