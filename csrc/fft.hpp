@@ -294,13 +294,12 @@ class Fft {
     for (int p = 3; p <= kLargestRadix; p += 2)
       for (; n % p == 0; n /= p) radices.push_back(p);
     if (n > 1) return {};
-    // As few stages of 8 and 16 as there can be, the eights first: sixteen streams far apart overflow a set of the L1 cache.
-    const int stages = (twos + 3) / 4;
-    for (int s = 0; s < stages; ++s) {
-      const int left = stages - s, take = twos / left;
-      radices.push_back(1 << take);
-      twos -= take;
-    }
+    // Eights, which fit in 32 registers and are few enough streams for a set of the L1 cache; what is left over goes into
+    // one 2 or 4 at the start or one 16 at the end, where its elements lie close together.
+    const int rest = twos % 3 == 1 && twos > 1 ? 4 : twos % 3;
+    if (rest == 1 || rest == 2) radices.push_back(1 << rest);
+    for (int eights = (twos - rest) / 3; eights > 0; --eights) radices.push_back(8);
+    if (rest == 4) radices.push_back(16);
     if (radices.empty()) radices.push_back(1);
     return radices;
   }

@@ -440,8 +440,8 @@ class Passes {
         } else {
           for (int l = 0; l < width; ++l) {
             if (kCompare) {
-              moved[l] = std::max(moved[l], std::abs(re[r][l] - p[2 * l]));
-              moved[l] = std::max(moved[l], std::abs(im[r][l] - p[2 * l + 1]));
+              moved[l] = static_cast<T>(larger(moved[l], std::abs(re[r][l] - p[2 * l])));
+              moved[l] = static_cast<T>(larger(moved[l], std::abs(im[r][l] - p[2 * l + 1])));
             }
             p[2 * l] = re[r][l];
             p[2 * l + 1] = im[r][l];

@@ -17,6 +17,25 @@
 
 namespace kspike {
 
+#if defined(__AVX512DQ__)
+// Clip to [-t, t] in one instruction, the smaller modulus with the sign of v. Found before the template of scalar.hpp.
+KSPIKE_INLINE __m512 clip(__m512 v, __m512 t) { return _mm512_range_ps(v, t, 0x2); }
+KSPIKE_INLINE __m512d clip(__m512d v, __m512d t) { return _mm512_range_pd(v, t, 0x2); }
+#endif
+
+#if defined(__AVX2__)
+// For each choice of eight lanes: how many chosen ones lie below each lane.
+struct Places {
+  alignas(32) int32_t place[256][8];
+  constexpr Places() : place{} {
+    for (int bits = 0; bits < 256; ++bits)
+      for (int l = 0, n = 0; l < 8; n += bits >> l & 1, ++l) place[bits][l] = n;
+  }
+  const __m256i* of(unsigned bits) const { return reinterpret_cast<const __m256i*>(place[bits]); }
+};
+inline constexpr Places kPlaces;
+#endif
+
 template <class T, int W>
 struct Simd {
   using Int = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
@@ -46,8 +65,16 @@ struct Simd {
     return lanes(static_cast<unsigned>(packed >> (p * W)) & ((1u << W) - 1));
   }
 
-  // 1 / v.
-  static KSPIKE_INLINE V reciprocal(V v) { return 1 / v; }
+  // 1 / v for v > 0, to an ulp or two: in single precision from the processor's estimate by one step of Newton's method,
+  // where there is one.
+  static KSPIKE_INLINE V reciprocal(V v) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(V) == 64 && sizeof(T) == 4) return newton((V)_mm512_rcp14_ps((__m512)v), v);
+#elif defined(__AVX2__)
+    if constexpr (sizeof(V) == 32 && sizeof(T) == 4) return newton((V)_mm256_rcp_ps((__m256)v), v);
+#endif
+    return 1 / v;
+  }
 
   // v in the lanes whose bit is set, zero in the others.
   static KSPIKE_INLINE V keep(unsigned bits, V v) {
@@ -85,6 +112,10 @@ struct Simd {
     if constexpr (sizeof(V) == 64 && sizeof(T) == 8)
       return (V)_mm512_maskz_expand_pd(static_cast<__mmask8>(bits), _mm512_loadu_pd(p));
 #endif
+#if defined(__AVX2__)
+    if constexpr (sizeof(V) == 32 && sizeof(T) == 4)
+      return keep(bits, (V)_mm256_permutevar8x32_ps(_mm256_loadu_ps(p), _mm256_load_si256(kPlaces.of(bits))));
+#endif
     V v{};
     for (int l = 0; l < W; ++l)
       if (bits >> l & 1) v[l] = *p++;
@@ -104,12 +135,24 @@ struct Simd {
   struct Down {
     static constexpr int from(int l) { return l + 1; }
   };
-  static KSPIKE_INLINE V shift_down(V v, T next) { return shuffle<Down>(v, all(next)); }
+  static KSPIKE_INLINE V shift_down(V v, T next) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(V) == 64 && sizeof(T) == 4) return (V)_mm512_alignr_epi32((__m512i)all(next), (__m512i)v, 1);
+    if constexpr (sizeof(V) == 64 && sizeof(T) == 8) return (V)_mm512_alignr_epi64((__m512i)all(next), (__m512i)v, 1);
+#endif
+    return shuffle<Down>(v, all(next));
+  }
   // Lane l of the result is lane l - 1 of v; the first is `previous`.
   struct Up {
     static constexpr int from(int l) { return l == 0 ? W : l - 1; }
   };
-  static KSPIKE_INLINE V shift_up(V v, T previous) { return shuffle<Up>(v, all(previous)); }
+  static KSPIKE_INLINE V shift_up(V v, T previous) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(V) == 64 && sizeof(T) == 4) return (V)_mm512_alignr_epi32((__m512i)v, (__m512i)all(previous), 15);
+    if constexpr (sizeof(V) == 64 && sizeof(T) == 8) return (V)_mm512_alignr_epi64((__m512i)v, (__m512i)all(previous), 7);
+#endif
+    return shuffle<Up>(v, all(previous));
+  }
 
   // a[i] lane j <-> a[j] lane i: first inside the 128-bit quarters, then the quarters.
   static KSPIKE_INLINE void transpose(V* a) {
@@ -164,6 +207,7 @@ struct Simd {
   static KSPIKE_INLINE V all(T v, std::index_sequence<I...>) {
     return V{(static_cast<void>(I), v)...};
   }
+  static KSPIKE_INLINE V newton(V r, V v) { return r + r * (1 - v * r); }
   template <int... Q>  // 128-bit pieces, counted through both operands
   struct Quarters {
     static constexpr int q[] = {Q...};
