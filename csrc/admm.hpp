@@ -113,19 +113,23 @@ class Plan {
   // --- the iterations -------------------------------------------------------------------------------------------------
 
   void iterate(State& state, const T* y, T* x, double t, double rho, double relax, int64_t iterations, const double* stop,
-               Tape* tape, int64_t* count, double* change) {
+               Tape* tape, const T* rhs, int64_t* count, double* change) {
     if (tape)
       for (Steps& steps : *tape) append(steps, static_cast<size_t>(iterations));
     const typename S::V threshold = S::all(static_cast<T>(t)), relaxation = S::all(static_cast<T>(relax));
     each_image(static_cast<int64_t>(state.size()), kNothing, [&](int64_t i, Team<T>& team, int k) {
       Image& image = state[i];
-      if (k == 0) passes_.load_data(y + i * samples_size(), rho, team.data.data());
-      const bool refresh = !(image.t == t);
+      const typename P::Input input{rhs ? rhs + i * image_size() : nullptr, static_cast<T>(1 / rho)};
+      if (k == 0) {
+        passes_.load_data(y + i * samples_size(), rho, team.data.data());
+        if (rhs) passes_.find_rhs_rows(input.image, team.rhs_rows);
+      }
+      const bool refresh = rhs || !(image.t == t);
       team.wait();
       if (refresh) {
         Reflect<T, W> stencil{image.w.data(), threshold};
-        passes_.template row_pass<false>(image.h.data(), stencil, team, k);
-        if (k == 0) image.t = t;
+        passes_.template row_pass<false>(image.h.data(), stencil, team, k, {}, input);
+        if (k == 0) image.t = rhs ? std::numeric_limits<double>::quiet_NaN() : t;
         team.wait();
       }
       double moved = std::numeric_limits<double>::infinity();
@@ -141,10 +145,10 @@ class Plan {
           Steps& steps = (*tape)[i];
           Update<T, W, true> stencil{image.w.data(), threshold, relaxation,
                                      steps.bits.get() + (steps.count + n - 1) * passes_.steps()};
-          passes_.template row_pass<true>(image.h.data(), stencil, team, k, output);
+          passes_.template row_pass<true>(image.h.data(), stencil, team, k, output, input);
         } else {
           Update<T, W, false> stencil{image.w.data(), threshold, relaxation, nullptr};
-          passes_.template row_pass<true>(image.h.data(), stencil, team, k, output);
+          passes_.template row_pass<true>(image.h.data(), stencil, team, k, output, input);
         }
         team.wait();
         if (!check) continue;
@@ -152,6 +156,7 @@ class Plan {
         if (moved <= stop[i]) break;
         team.wait();  // nobody measures anew before all have looked
       }
+      if (rhs && iterations) remove_mean(x + i * image_size(), team, k);
       if (k != 0) return;
       if (tape) (*tape)[i].count += n;
       count[i] = n;

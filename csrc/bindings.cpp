@@ -275,13 +275,15 @@ void register_plan(py::module_& m, const std::string& suffix) {
         return std::make_unique<Tape>(Tape{e, e->freeze(state.images, t)});
       }, py::arg("state"), py::arg("t"))
       .def("iterate", [=](const std::shared_ptr<Engine>& e, State& state, const A& y, A& x, double t, double rho, double relax,
-                          int64_t iterations, const std::optional<py::array_t<double, py::array::c_style>>& stop, Tape* tape) {
+                          int64_t iterations, const std::optional<py::array_t<double, py::array::c_style>>& stop, Tape* tape,
+                          const std::optional<A>& rhs) {
         const int64_t batch = static_cast<int64_t>(state.images.size());
         if (state.plan != e || (tape && tape->plan != e)) throw py::value_error("state, tape: expected those of this plan");
         if (images(*e, x, "x") != batch || (tape && static_cast<int64_t>(tape->images.size()) != batch))
           throw py::value_error("x, tape: expected the batch of the state");
         samples(*e, y, "y", batch);
         if (stop) expect(*stop, "stop", {batch});
+        if (rhs && images(*e, *rhs, "rhs") != batch) throw py::value_error("rhs: expected the batch of the state");
         py::array_t<int64_t> count(batch);
         py::array_t<double> change(batch);
         std::fill_n(count.mutable_data(), batch, 0);
@@ -290,15 +292,16 @@ void register_plan(py::module_& m, const std::string& suffix) {
           const T* from = in(y);
           T* to = out(x);
           const double* threshold = stop ? stop->data() : nullptr;
+          const T* image = rhs ? in(*rhs) : nullptr;
           int64_t* counts = count.mutable_data();
           double* changes = change.mutable_data();
           Unlocked unlocked;
-          e->iterate(state.images, from, to, t, rho, relax, iterations, threshold, tape ? &tape->images : nullptr, counts,
-                     changes);
+          e->iterate(state.images, from, to, t, rho, relax, iterations, threshold, tape ? &tape->images : nullptr, image,
+                     counts, changes);
         }
         return py::make_tuple(count, change);
       }, py::arg("state"), no("y"), no("x"), py::arg("t"), py::arg("rho"), py::arg("relax"), py::arg("iterations"),
-         py::arg("stop").noconvert() = py::none(), py::arg("tape") = nullptr)
+         py::arg("stop").noconvert() = py::none(), py::arg("tape") = nullptr, py::arg("rhs").noconvert() = py::none())
       .def("tangent", [=](const std::shared_ptr<Engine>& e, State& state, const Tape& tape, const A& g, A& dx, double rho,
                           double relax, int64_t iterations) {
         const size_t batch = state.images.size();

@@ -17,10 +17,11 @@
 
 namespace kspike {
 
+// With all lanes kept: the forms without a mask make GCC 12 warn of its own headers (bug 105593).
 #if defined(__AVX512DQ__)
 // Clip to [-t, t] in one instruction, the smaller modulus with the sign of v. Found before the template of scalar.hpp.
-KSPIKE_INLINE __m512 clip(__m512 v, __m512 t) { return _mm512_range_ps(v, t, 0x2); }
-KSPIKE_INLINE __m512d clip(__m512d v, __m512d t) { return _mm512_range_pd(v, t, 0x2); }
+KSPIKE_INLINE __m512 clip(__m512 v, __m512 t) { return _mm512_maskz_range_ps(0xffff, v, t, 0x2); }
+KSPIKE_INLINE __m512d clip(__m512d v, __m512d t) { return _mm512_maskz_range_pd(0xff, v, t, 0x2); }
 #endif
 
 #if defined(__AVX2__)
@@ -69,7 +70,7 @@ struct Simd {
   // where there is one.
   static KSPIKE_INLINE V reciprocal(V v) {
 #if defined(__AVX512F__)
-    if constexpr (sizeof(V) == 64 && sizeof(T) == 4) return newton((V)_mm512_rcp14_ps((__m512)v), v);
+    if constexpr (sizeof(V) == 64 && sizeof(T) == 4) return newton((V)_mm512_maskz_rcp14_ps(0xffff, (__m512)v), v);
 #elif defined(__AVX2__)
     if constexpr (sizeof(V) == 32 && sizeof(T) == 4) return newton((V)_mm256_rcp_ps((__m256)v), v);
 #endif
@@ -137,8 +138,10 @@ struct Simd {
   };
   static KSPIKE_INLINE V shift_down(V v, T next) {
 #if defined(__AVX512F__)
-    if constexpr (sizeof(V) == 64 && sizeof(T) == 4) return (V)_mm512_alignr_epi32((__m512i)all(next), (__m512i)v, 1);
-    if constexpr (sizeof(V) == 64 && sizeof(T) == 8) return (V)_mm512_alignr_epi64((__m512i)all(next), (__m512i)v, 1);
+    if constexpr (sizeof(V) == 64 && sizeof(T) == 4)
+      return (V)_mm512_maskz_alignr_epi32(0xffff, (__m512i)all(next), (__m512i)v, 1);
+    if constexpr (sizeof(V) == 64 && sizeof(T) == 8)
+      return (V)_mm512_maskz_alignr_epi64(0xff, (__m512i)all(next), (__m512i)v, 1);
 #endif
     return shuffle<Down>(v, all(next));
   }
@@ -148,8 +151,10 @@ struct Simd {
   };
   static KSPIKE_INLINE V shift_up(V v, T previous) {
 #if defined(__AVX512F__)
-    if constexpr (sizeof(V) == 64 && sizeof(T) == 4) return (V)_mm512_alignr_epi32((__m512i)v, (__m512i)all(previous), 15);
-    if constexpr (sizeof(V) == 64 && sizeof(T) == 8) return (V)_mm512_alignr_epi64((__m512i)v, (__m512i)all(previous), 7);
+    if constexpr (sizeof(V) == 64 && sizeof(T) == 4)
+      return (V)_mm512_maskz_alignr_epi32(0xffff, (__m512i)v, (__m512i)all(previous), 15);
+    if constexpr (sizeof(V) == 64 && sizeof(T) == 8)
+      return (V)_mm512_maskz_alignr_epi64(0xff, (__m512i)v, (__m512i)all(previous), 7);
 #endif
     return shuffle<Up>(v, all(previous));
   }
