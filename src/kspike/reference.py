@@ -6,6 +6,11 @@ in double precision. Nothing here is fast and nothing falls back to it; read it 
 
 Shapes: image `(batch, rows, cols)`, field `(batch, 2, rows, cols)` with channel 0 along rows and 1 along columns,
 samples `(batch, m)` in C order of the centred mask. The letters are the paper's and ADMM's: see docs/notation.md.
+
+`norm` says which numbers of D x at a pixel shrink together, v in all that follows, and |v| is their Euclidean length:
+    "separable"  each real and each imaginary part alone: ||D x||_1 = sum |Re| + |Im|, the paper's code
+    "modulus"    the two parts of a complex component:    ||D x||_1 = sum |d0| + |d1|
+    "isotropic"  all four parts of the pixel:             ||D x||_1 = sum sqrt(|d0|^2 + |d1|^2)
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ import functools
 import numpy as np
 
 __all__ = [
+    "NORMS",
     "Plan",
     "clip",
     "fourier",
@@ -33,14 +39,15 @@ __all__ = [
 ]
 
 AXES = (-2, -1)
+NORMS = ("separable", "modulus", "isotropic")
 
 
 def _kernel(function):
     """Give a formula the engines' last argument: write its value to `out`, or return it when there is none."""
 
     @functools.wraps(function)
-    def kernel(*args, out=None):
-        value = function(*args)
+    def kernel(*args, out=None, **options):
+        value = function(*args, **options)
         if out is None:
             return value
         out[...] = value
@@ -89,24 +96,39 @@ def _parts(f, *arrays):
     return f(*(a.real for a in arrays)) + 1j * f(*(a.imag for a in arrays))
 
 
-@_kernel
-def clip(v, t):
-    """Clip v to [-t, t], real and imaginary parts separately: the projection onto the box of the dual."""
-    return _parts(lambda a: np.clip(a, -t, t), v)
+def _length(v, norm):
+    """|v| for the groups of a block norm, in a shape that multiplies v."""
+    return np.abs(v) if norm == "modulus" else np.linalg.norm(v, axis=-3, keepdims=True)
 
 
 @_kernel
-def shrink(v, t):
-    """Soft thresholding sign(v) max(|v| - t, 0), real and imaginary parts separately, computed as v - clip(v, t)."""
-    return v - clip(v, t)
+def clip(v, t, norm="separable"):
+    """v min(1, t / |v|): the projection onto the dual norm's ball; with "separable", the parts clipped to [-t, t]."""
+    if norm == "separable":
+        return _parts(lambda a: np.clip(a, -t, t), v)
+    length = _length(v, norm)
+    return v * np.divide(t, length, out=np.ones_like(length), where=length > t)
 
 
 @_kernel
-def support(w, t):
-    """4 bits per pixel: bit 2c + p is set where part p (0 real, 1 imaginary) of w[c] has modulus above t.
+def shrink(v, t, norm="separable"):
+    """Soft thresholding v max(1 - t / |v|, 0), computed as v - clip(v, t)."""
+    return v - clip(v, t, norm)
 
-    This is the derivative of `shrink`, a 0/1 diagonal, packed as uint8 (batch, rows, cols): one step of the tape.
+
+@_kernel
+def support(w, t, norm="separable"):
+    """What the derivative S of `shrink` at w consists of: one step of the tape.
+
+    "separable": S is a 0/1 diagonal, 4 bits per pixel as uint8 (batch, rows, cols): bit 2c + p is set where part p
+    (0 real, 1 imaginary) of w[c] has modulus above t.
+
+    Else, with n = v / |v|: S = (1 - t / |v|) I + t / |v| n n^T where |v| > t, and 0 elsewhere. The field
+    s = shrink(v, t) / |v|, (batch, 2, rows, cols), holds it: S = |s| I + (1 - |s|) n n^T, n = s / |s|, and 0 where s = 0.
     """
+    if norm != "separable":
+        length = _length(w, norm)
+        return shrink(w, t, norm) * np.divide(1, length, out=np.zeros_like(length), where=length > t)
     bits = np.zeros(w[..., 0, :, :].shape, np.uint8)
     for c in range(2):
         bits |= (np.abs(w[..., c, :, :].real) > t).astype(np.uint8) << (2 * c)
@@ -114,61 +136,68 @@ def support(w, t):
     return bits
 
 
-def _masked(bits, v):
-    """S v: keep the parts of the field v whose bit is set."""
-    on = np.stack([bits & 1, bits & 4], axis=-3) > 0, np.stack([bits & 2, bits & 8], axis=-3) > 0
-    return on[0] * v.real + 1j * (on[1] * v.imag)
+def _slope(s, v, norm):
+    """S v for the field v, where s is the `support`."""
+    if norm == "separable":
+        on = np.stack([s & 1, s & 4], axis=-3) > 0, np.stack([s & 2, s & 8], axis=-3) > 0
+        return on[0] * v.real + 1j * (on[1] * v.imag)
+    length = _length(s, norm)
+    inner = (s.conj() * v).real
+    if norm == "isotropic":
+        inner = inner.sum(-3, keepdims=True)
+    return length * v + s * np.divide((1 - length) * inner, length**2, out=np.zeros_like(inner), where=length > 0)
 
 
 @_kernel
-def reflect(w, t):
+def reflect(w, t, norm="separable"):
     """D*(z - u) = D*(w - 2 clip(w, t)): what the next x-update needs of the state w = D x + u."""
-    return grad_adjoint(w - 2 * clip(w, t))
+    return grad_adjoint(w - 2 * clip(w, t, norm))
 
 
 @_kernel
-def reflect_tangent(dw, bits):
+def reflect_tangent(dw, bits, norm="separable"):
     """Derivative of `reflect` in direction dw where `bits = support(w, t)`: D*((2 S - 1) dw)."""
-    return grad_adjoint(2 * _masked(bits, dw) - dw)
+    return grad_adjoint(2 * _slope(bits, dw, norm) - dw)
 
 
 @_kernel
-def shrink_update(w, x, t, relax):
+def shrink_update(w, x, t, relax, norm="separable"):
     """w + relax (D x - shrink(w, t)): the z- and u-update of over-relaxed ADMM on the one field w = D x + u.
 
     With z = shrink(w, t), u = clip(w, t) this is u + relax D x + (1 - relax) z; its shrink and clip are the new z, u.
     """
-    return w + relax * (grad(x) - shrink(w, t))
+    return w + relax * (grad(x) - shrink(w, t, norm))
 
 
 @_kernel
-def shrink_update_tangent(dw, dx, bits, relax):
+def shrink_update_tangent(dw, dx, bits, relax, norm="separable"):
     """Derivative of `shrink_update` in direction (dw, dx): dw + relax (D dx - S dw)."""
-    return dw + relax * (grad(dx) - _masked(bits, dw))
+    return dw + relax * (grad(dx) - _slope(bits, dw, norm))
 
 
 @_kernel
-def shrink_update_adjoint(g, r, bits, relax, rho):
+def shrink_update_adjoint(g, r, bits, relax, rho, norm="separable"):
     """One step of the reverse sweep on the field: g - relax S g + rho (2 S - 1) D r.
 
     g is the cotangent of the new state, r the x-update of its image part, (A*A + rho D*D)^-1 relax D* g: the first term
-    is the adjoint of `shrink_update_tangent`, the second that of rho `reflect_tangent`.
+    is the adjoint of `shrink_update_tangent`, the second that of rho `reflect_tangent`: S is symmetric.
     """
     d = grad(r)
-    return g - relax * _masked(bits, g) + rho * (2 * _masked(bits, d) - d)
+    return g - relax * _slope(bits, g, norm) + rho * (2 * _slope(bits, d, norm) - d)
 
 
 # --- the functional and its textbook solver --------------------------------------------------------------------------
 
 
-def objective(x, y, mask, lam):
-    """1/2 ||A x - y||^2 + lam ||D x||_1, with |a + ib|_1 = |a| + |b|; one number per image."""
+def objective(x, y, mask, lam, norm="separable"):
+    """1/2 ||A x - y||^2 + lam ||D x||_1; one number per image."""
     d = grad(x)
-    tv = np.abs(d.real).sum((-3, -2, -1)) + np.abs(d.imag).sum((-3, -2, -1))
+    lengths = np.abs(d.real) + np.abs(d.imag) if norm == "separable" else _length(d, norm)
+    tv = lengths.sum((-3, -2, -1))
     return 0.5 * (np.abs(fourier(x)[..., mask] - y) ** 2).sum(-1) + lam * tv
 
 
-def textbook_admm(y, mask, lam, rho, relax, iterations, z, u):
+def textbook_admm(y, mask, lam, rho, relax, iterations, z, u, norm="separable"):
     """Over-relaxed ADMM as Boyd et al. (2011) section 3.4.3 writes it, three variables and all: returns x, z, u.
 
     x = argmin 1/2 ||A x - y||^2 + rho/2 ||D x - z + u||^2;   h = relax D x + (1 - relax) z
@@ -181,7 +210,7 @@ def textbook_admm(y, mask, lam, rho, relax, iterations, z, u):
     for _ in range(iterations):
         x = plan.resolvent(b + rho * grad_adjoint(z - u), rho)
         h = relax * grad(x) + (1 - relax) * z
-        z = shrink(h + u, lam / rho)
+        z = shrink(h + u, lam / rho, norm)
         u = u + h - z
     return x, z, u
 
@@ -214,15 +243,15 @@ class Tape:
 
 
 class Plan:
-    """The transforms and the iteration for one mask. The engines' plans have these methods with these arguments.
+    """The transforms and the iteration of one mask and norm. The engines' plans have these methods and arguments.
 
     `out` arrays are written in place. A real inner product Re<., .> defines every adjoint.
     """
 
     CHECK = 10  # iterations between two looks at the stopping rule
 
-    def __init__(self, mask, dtype="complex128", threads=1):
-        self.mask, self.dtype, self.threads = np.asarray(mask), np.dtype(dtype), threads
+    def __init__(self, mask, dtype="complex128", threads=1, norm="separable"):
+        self.mask, self.dtype, self.threads, self.norm = np.asarray(mask), np.dtype(dtype), threads, norm
         self.symbol = symbol(self.mask.shape)
 
     def scatter(self, y):
@@ -274,9 +303,9 @@ class Plan:
             seen = None
             for k in range(1, iterations + 1):
                 if tape is not None:
-                    tape.steps[i].append(support(w, t))
-                now = self.resolvent(b + rho * reflect(w, t), rho)
-                w = shrink_update(w, now, t, relax)
+                    tape.steps[i].append(support(w, t, self.norm))
+                now = self.resolvent(b + rho * reflect(w, t, self.norm), rho)
+                w = shrink_update(w, now, t, relax, self.norm)
                 count[i] = k
                 if stop is not None and k % self.CHECK == 0:
                     if seen is not None:
@@ -293,7 +322,7 @@ class Plan:
         """A tape of one step: the support of the state as it stands."""
         tape = Tape(state.batch)
         for i in range(state.batch):
-            tape.steps[i].append(support(state.w[i], t))
+            tape.steps[i].append(support(state.w[i], t, self.norm))
         return tape
 
     def tangent(self, state, tape, g, dx, rho, relax, iterations):
@@ -307,8 +336,8 @@ class Plan:
             bits = tape.steps[i][-1]
             for _ in range(iterations):
                 dw = state.w[i]
-                dx[i] = self.resolvent(g[i] + rho * reflect_tangent(dw, bits), rho)
-                state.w[i] = shrink_update_tangent(dw, dx[i], bits, relax)
+                dx[i] = self.resolvent(g[i] + rho * reflect_tangent(dw, bits, self.norm), rho)
+                state.w[i] = shrink_update_tangent(dw, dx[i], bits, relax, self.norm)
 
     def reverse(self, tape, g, y, w, rho, relax):
         """Exact adjoint of the iterations on the tape: cotangent g of the last x to those of the data and the start.
@@ -320,7 +349,7 @@ class Plan:
             for bits in reversed(steps):
                 r = self.resolvent(image, rho)
                 total = total + r
-                lw = shrink_update_adjoint(lw, r, bits, relax, rho)
+                lw = shrink_update_adjoint(lw, r, bits, relax, rho, self.norm)
                 image = relax * grad_adjoint(lw)
             self.forward(total, out=y[i])
             w[i] = lw
