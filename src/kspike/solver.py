@@ -17,6 +17,7 @@ import numpy as np
 
 from kspike import door, kernels
 from kspike._backends import select
+from kspike.certificate import certify
 from kspike.operators import Gradient, MaskedFourier
 
 __all__ = ["Residuals", "Solution", "TVSolver", "Warm"]
@@ -67,6 +68,11 @@ class Solution:
     def residuals(self):
         """The `Residuals`, evaluated in double precision from x and the final state, independently of the iteration."""
         return self._solver._residuals(self)
+
+    @functools.cached_property
+    def certificate(self):
+        """The `Certificate`, a proven bound on the objective gap, computed in double precision when first asked for."""
+        return self._solver._certificate(self)
 
 
 class TVSolver:
@@ -163,6 +169,12 @@ class TVSolver:
         d = D(x)
         tv = np.abs(d.real).sum((-3, -2, -1)) + np.abs(d.imag).sum((-3, -2, -1))
         return _plain(0.5 * _norm(A(x) - y, 1) ** 2 + self.lam * tv)
+
+    def _certificate(self, info):
+        lead = info.x.shape[:-2]
+        w = info.state.field().astype("complex128").reshape(*lead, 2, *self.shape)
+        p = self.rho * kernels.clip(w, self._t, backend=self.backend)
+        return certify(self._double[0], self.lam, info.x, info._y, p)
 
     def _residuals(self, info):
         A, D = self._double
