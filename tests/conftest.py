@@ -124,11 +124,14 @@ class EnginePlan:
     def freeze(self, state, t):
         return self.plan.freeze(state, t)
 
-    def iterate(self, state, y, t, rho, relax, iterations, stop=None, tape=None):
+    def iterate(self, state, y, t, rho, relax, iterations, stop=None, tape=None, **rhs):
         """-> x, count, change."""
         x = self.engine.empty((len(y), *self.mask.shape))
         stop = None if stop is None else np.asarray(stop, float)
-        count, change = self.plan.iterate(state, self.engine.put(y), x, t, rho, relax, iterations, stop=stop, tape=tape)
+        rhs = {name: self.engine.put(image) for name, image in rhs.items()}
+        count, change = self.plan.iterate(
+            state, self.engine.put(y), x, t, rho, relax, iterations, stop=stop, tape=tape, **rhs
+        )
         return self.engine.get(x), count, change
 
     def tangent(self, state, tape, g, rho, relax, iterations):

@@ -25,10 +25,10 @@ class Problem:
         self.y = (y + 0.01 * draw(rng, *y.shape)).astype(np.complex64).astype(complex)
         self.w = draw_field(rng, batch, shape, T) if ties else draw(rng, batch, 2, *shape)
 
-    def reference(self, iterations, t=T, rho=RHO, relax=RELAX, stop=None, tape=None):
+    def reference(self, iterations, t=T, rho=RHO, relax=RELAX, stop=None, tape=None, rhs=None):
         """The reference's x, state, count, change."""
         state, x = self.exact.state(self.w), np.empty((len(self.y), *self.mask.shape), complex)
-        count, change = self.exact.iterate(state, self.y, x, t, rho, relax, iterations, stop=stop, tape=tape)
+        count, change = self.exact.iterate(state, self.y, x, t, rho, relax, iterations, stop=stop, tape=tape, rhs=rhs)
         return x, state, count, change
 
 
@@ -127,6 +127,26 @@ def test_iterate_equals_reference(engine, rng, shape, relax, t):
             assert_close(plan.field(state), exact.field(), "iterate", engine.dtype, scale=scale)
             np.testing.assert_array_equal(count, [iterations] * batch)
             np.testing.assert_array_equal(change, [np.inf] * batch)
+
+
+@pytest.mark.parametrize("zero", [True, False], ids=["zero sampled", "zero not sampled"])
+@pytest.mark.parametrize("shape", SEVERAL, ids=str)
+def test_a_right_hand_side_in_image_space(engine, rng, shape, zero):
+    """It adds to A*y: that of A*y' is the data y', and any other equals the reference's."""
+    if engine.name == "cupy":
+        pytest.skip("the CUDA engine has no rhs yet")
+    problem = Problem(rng, shape, zero=zero)
+    plan, image = engine.plan(problem.mask), 0.1 * draw(rng, 3, *shape)
+    expected, exact, _, _ = problem.reference(12, rhs=image)
+    state = plan.state(problem.w)
+    mine, _, _ = plan.iterate(state, problem.y, T, RHO, RELAX, 12, rhs=image)
+    assert_close(mine, expected, "iterate", engine.dtype)
+    scale = max(np.abs(problem.w).max(), np.abs(expected).max())
+    assert_close(plan.field(state), exact.field(), "iterate", engine.dtype, scale=scale)
+    expected, _, _, _ = problem.reference(12)
+    half = problem.exact.adjoint(problem.y / 2)
+    mine, _, _ = plan.iterate(plan.state(problem.w), problem.y / 2, T, RHO, RELAX, 12, rhs=half)
+    assert_close(mine, expected, "iterate", engine.dtype)
 
 
 def test_iterate_without_the_zero_frequency(engine, rng):

@@ -288,18 +288,19 @@ class Plan:
         """An empty tape."""
         return Tape(batch)
 
-    def iterate(self, state, y, x, t, rho, relax, iterations, stop=None, tape=None):
+    def iterate(self, state, y, x, t, rho, relax, iterations, stop=None, tape=None, rhs=None):
         """Run ADMM on each image of the batch from `state`, which is advanced; write the last x.
 
-        x = (A*A + rho D*D)^-1 (A*y + rho D*(w - 2 clip(w, t)));   w = shrink_update(w, x, t, relax)
+        x = (A*A + rho D*D)^-1 (A*y + rhs + rho D*(w - 2 clip(w, t)));   w = shrink_update(w, x, t, relax)
 
+        rhs: images (batch, rows, cols), 0 if not given: the solution then minimises 1/2 ||A x - y||^2 - Re<rhs, x> + ...
         stop: None, or one threshold per image: every CHECK iterations an image ends when no real or imaginary part of x
         has moved by more than this since the look before. tape: also append the support of w before each iteration.
         Returns how many iterations each image ran, and its last such change of x (inf if it was never measured).
         """
         count, change = np.zeros(state.batch, np.int64), np.full(state.batch, np.inf)
         for i in range(state.batch):
-            b, w = self.adjoint(y[i]), state.w[i]
+            b, w = self.adjoint(y[i]) + (0 if rhs is None else rhs[i]), state.w[i]
             seen = None
             for k in range(1, iterations + 1):
                 if tape is not None:

@@ -513,7 +513,7 @@ class Plan:
         """See reference.Plan.tape."""
         return Tape(batch, self.shape)
 
-    def iterate(self, state, y, x, t, rho, relax, iterations, stop=None, tape=None):
+    def iterate(self, state, y, x, t, rho, relax, iterations, stop=None, tape=None, rhs=None):
         """See reference.Plan.iterate."""
         count, change = np.zeros(state.batch, np.int64), np.full(state.batch, np.inf)
         inverse = self._inverse(rho)
@@ -525,6 +525,8 @@ class Plan:
             w = _parts(state.w[i])
             data = np.zeros(self.pixels, self.dtype)
             data[self.index] = self.to_samples.conj() * y[i] * (self.pixels * inverse[self.index])
+            if rhs is not None:
+                data += inverse * scipy.fft.fft2(rhs[i], workers=threads).reshape(-1)
             data, seen = _parts(data), _parts(np.empty(self.pixels, self.dtype))
             rows = _rows(x, 4)
             k = np.empty(self.shape, self.dtype)
