@@ -4,11 +4,12 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <limits>
 #include <mutex>
 #include <stdexcept>
 
-#include "passes.hpp"
+#include "norms.hpp"
 
 namespace kspike {
 
@@ -16,7 +17,6 @@ template <class T, int W>
 class Plan {
  public:
   using S = Simd<T, W>;
-  using Bits4 = typename S::Bits4;
   using P = Passes<T, W>;
   using Data = typename P::Data;
   static constexpr int kCheck = 10;
@@ -28,14 +28,16 @@ class Plan {
   };
   using State = std::vector<Image>;
 
-  // The tape of one image: 4 bits per pixel for each step. The memory is touched as the steps are written.
+  // The tape of one image, the records of the norm's stencils step after step: 4 bits per pixel, or a field. The memory is
+  // touched as the steps are written.
   struct Steps {
-    std::unique_ptr<Bits4[]> bits;
+    std::unique_ptr<std::byte[]> records;
     size_t capacity = 0, count = 0;
   };
   using Tape = std::vector<Steps>;
 
-  Plan(const bool* mask, int rows, int cols, int threads) : passes_(mask, rows, cols), pool_(threads) {}
+  Plan(const bool* mask, int rows, int cols, int threads, Norm norm)
+      : passes_(mask, rows, cols), pool_(threads), norm_(norm) {}
 
   const P& passes() const { return passes_; }
   size_t image_size() const { return 2 * static_cast<size_t>(passes_.pixels()); }
@@ -101,17 +103,49 @@ class Plan {
   Tape freeze(const State& state, double t) const {
     Tape tape(state.size());
     const typename S::V threshold = S::all(static_cast<T>(t));
-    for (size_t i = 0; i < state.size(); ++i) {
-      Bits4* bits = append(tape[i], 1);
-      const T* w = state[i].w.data();
-      for (size_t at = 0; at < passes_.steps(); ++at, w += 4 * W) bits[at] = support4<T, W>(w, threshold);
-      tape[i].count = 1;
-    }
+    with_stencils([&](auto stencils) {
+      using Stencils = decltype(stencils);
+      for (size_t i = 0; i < state.size(); ++i) {
+        append(tape[i], 1);
+        auto* record = step<Stencils>(tape[i], 0);
+        const T* w = state[i].w.data();
+        for (size_t at = 0; at < passes_.steps(); ++at, w += 4 * W, record += Stencils::kRecords)
+          Stencils::record(w, threshold, record);
+        tape[i].count = 1;
+      }
+    });
     return tape;
   }
 
   // --- the iterations -------------------------------------------------------------------------------------------------
 
+  void iterate(State& state, const T* y, T* x, double t, double rho, double relax, int64_t iterations, const double* stop,
+               Tape* tape, const T* rhs, int64_t* count, double* change) {
+    with_stencils([&](auto stencils) {
+      iterate<decltype(stencils)>(state, y, x, t, rho, relax, iterations, stop, tape, rhs, count, change);
+    });
+  }
+  void tangent(State& state, const Tape& tape, const T* g, T* dx, double rho, double relax, int64_t iterations) {
+    with_stencils([&](auto stencils) { tangent<decltype(stencils)>(state, tape, g, dx, rho, relax, iterations); });
+  }
+  void reverse(const Tape& tape, const T* g, T* y, T* w, double rho, double relax) {
+    with_stencils([&](auto stencils) { reverse<decltype(stencils)>(tape, g, y, w, rho, relax); });
+  }
+
+ private:
+  enum Scratch { kNothing = 0, kSpectrum = 1, kField = 2, kTotal = 4 };
+
+  // f(the family of stencils of the norm)
+  template <class F>
+  void with_stencils(F&& f) const {
+    switch (norm_) {
+      case Norm::kSeparable: return f(Separable<T, W>{});
+      case Norm::kModulus: return f(Joint<T, W, 2>{});
+      case Norm::kIsotropic: return f(Joint<T, W, 4>{});
+    }
+  }
+
+  template <class Stencils>
   void iterate(State& state, const T* y, T* x, double t, double rho, double relax, int64_t iterations, const double* stop,
                Tape* tape, const T* rhs, int64_t* count, double* change) {
     if (tape)
@@ -127,7 +161,7 @@ class Plan {
       const bool refresh = rhs || !(image.t == t);
       team.wait();
       if (refresh) {
-        Reflect<T, W> stencil{image.w.data(), threshold};
+        typename Stencils::Reflect stencil{image.w.data(), threshold};
         passes_.template row_pass<false>(image.h.data(), stencil, team, k, {}, input);
         if (k == 0) image.t = rhs ? std::numeric_limits<double>::quiet_NaN() : t;
         team.wait();
@@ -142,12 +176,11 @@ class Plan {
         if (check || n == iterations) output.image = x + i * image_size();
         output.compare = check;
         if (tape) {
-          Steps& steps = (*tape)[i];
-          Update<T, W, true> stencil{image.w.data(), threshold, relaxation,
-                                     steps.bits.get() + (steps.count + n - 1) * passes_.steps()};
+          auto* record = step<Stencils>((*tape)[i], (*tape)[i].count + n - 1);
+          typename Stencils::template Update<true> stencil{image.w.data(), threshold, relaxation, record};
           passes_.template row_pass<true>(image.h.data(), stencil, team, k, output, input);
         } else {
-          Update<T, W, false> stencil{image.w.data(), threshold, relaxation, nullptr};
+          typename Stencils::template Update<false> stencil{image.w.data(), threshold, relaxation, nullptr};
           passes_.template row_pass<true>(image.h.data(), stencil, team, k, output, input);
         }
         team.wait();
@@ -165,20 +198,21 @@ class Plan {
   }
 
   // The linearised iteration on the frozen support, the last step of the tape, with right-hand side g.
+  template <class Stencils>
   void tangent(State& state, const Tape& tape, const T* g, T* dx, double rho, double relax, int64_t iterations) {
     const typename S::V relaxation = S::all(static_cast<T>(relax));
     each_image(static_cast<int64_t>(state.size()), kNothing, [&](int64_t i, Team<T>& team, int k) {
       Image& image = state[i];
-      const Bits4* bits = tape[i].bits.get() + (tape[i].count - 1) * passes_.steps();
+      const auto* record = step<Stencils>(tape[i], tape[i].count - 1);
       const typename P::Input input{g + i * image_size(), static_cast<T>(1 / rho)};
       if (k == 0) passes_.find_rhs_rows(input.image, team.rhs_rows);
       team.wait();
-      ReflectTangent<T, W> reflect{image.w.data(), bits};
+      typename Stencils::ReflectTangent reflect{image.w.data(), record};
       passes_.template row_pass<false>(image.h.data(), reflect, team, k, {}, input);
       team.wait();
       for (int64_t n = 1; n <= iterations; ++n) {
         columns<Data::kNone>(image.h.data(), rho, team, k);
-        UpdateTangent<T, W> stencil{image.w.data(), relaxation, bits};
+        typename Stencils::UpdateTangent stencil{image.w.data(), relaxation, record};
         typename P::Output output;
         if (n == iterations) output.image = dx + i * image_size();
         passes_.template row_pass<true>(image.h.data(), stencil, team, k, output, input);
@@ -189,6 +223,7 @@ class Plan {
   }
 
   // The exact adjoint of the steps on the tape: y <- the cotangent of the data, w <- that of the first state.
+  template <class Stencils>
   void reverse(const Tape& tape, const T* g, T* y, T* w, double rho, double relax) {
     const typename S::V relaxation = S::all(static_cast<T>(relax));
     each_image(static_cast<int64_t>(tape.size()), kSpectrum | kField | kTotal, [&](int64_t i, Team<T>& team, int k) {
@@ -199,9 +234,9 @@ class Plan {
       T* h = team.h.data();
       passes_.rows_forward(g + i * image_size(), h, team, k);
       team.wait();
-      for (size_t step = tape[i].count; step-- > 0;) {
+      for (size_t n = tape[i].count; n-- > 0;) {
         columns<Data::kTotal>(h, rho, team, k);
-        UpdateAdjoint<T, W> stencil{team.w.data(), relaxation, tape[i].bits.get() + step * passes_.steps()};
+        typename Stencils::UpdateAdjoint stencil{team.w.data(), relaxation, step<Stencils>(tape[i], n)};
         passes_.template row_pass<true>(h, stencil, team, k);
         team.wait();
       }
@@ -211,9 +246,6 @@ class Plan {
       if (k == 0) store_field(team.w.data(), w + 2 * i * image_size());
     });
   }
-
- private:
-  enum Scratch { kNothing = 0, kSpectrum = 1, kField = 2, kTotal = 4 };
 
   T orthonormal() const { return static_cast<T>(1 / std::sqrt(passes_.pixels())); }
 
@@ -235,15 +267,25 @@ class Plan {
     for (size_t i = 0; i < image_size(); ++i) x[i] -= static_cast<T>(mean[i & 1] / passes_.pixels());
   }
 
-  // Room for n more steps; the place of the first of them.
-  Bits4* append(Steps& steps, size_t n) const {
-    if (steps.count + n > steps.capacity) {
-      steps.capacity = steps.count + n;
-      std::unique_ptr<Bits4[]> grown(new Bits4[steps.capacity * passes_.steps()]);
-      std::copy_n(steps.bits.get(), steps.count * passes_.steps(), grown.get());
-      steps.bits = std::move(grown);
-    }
-    return steps.bits.get() + steps.count * passes_.steps();
+  // Room for n more steps.
+  void append(Steps& steps, size_t n) const {
+    if (steps.count + n <= steps.capacity) return;
+    steps.capacity = steps.count + n;
+    std::unique_ptr<std::byte[]> grown(new std::byte[steps.capacity * step_bytes()]);
+    std::copy_n(steps.records.get(), steps.count * step_bytes(), grown.get());
+    steps.records = std::move(grown);
+  }
+  size_t step_bytes() const {
+    size_t bytes = 0;
+    with_stencils([&](auto stencils) {
+      using Stencils = decltype(stencils);
+      bytes = sizeof(typename Stencils::Record) * Stencils::kRecords * passes_.steps();
+    });
+    return bytes;
+  }
+  template <class Stencils>
+  typename Stencils::Record* step(const Steps& steps, size_t n) const {
+    return reinterpret_cast<typename Stencils::Record*>(steps.records.get()) + n * Stencils::kRecords * passes_.steps();
   }
 
   // f(image, team, member) for all members of the team of each image: one thread per image while there are enough images
@@ -300,6 +342,7 @@ class Plan {
 
   P passes_;
   Pool pool_;
+  Norm norm_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Team<T>>> spare_;
 };

@@ -53,6 +53,13 @@ Shape image_shape(const A& x) {
   return {x.shape(0), x.shape(1), x.shape(2)};
 }
 
+Norm norm_of(const std::string& name) {
+  if (name == "separable") return Norm::kSeparable;
+  if (name == "modulus") return Norm::kModulus;
+  if (name == "isotropic") return Norm::kIsotropic;
+  throw py::value_error("norm: expected separable, modulus or isotropic, got " + name);
+}
+
 template <class T>
 void register_kernels(py::module_& m) {
   using A = Array<T>;
@@ -205,7 +212,7 @@ void register_plan(py::module_& m, const std::string& suffix) {
           s.plan->store_field(s.images[i].w.data(), to + 2 * i * s.plan->image_size());
         return w;
       });
-  py::class_<Tape>(m, ("Tape" + suffix).c_str(), "The supports of a solve, 4 bits per pixel and iteration.")
+  py::class_<Tape>(m, ("Tape" + suffix).c_str(), "The supports of a solve, step by step.")
       .def_property_readonly("steps", [](const Tape& t) {
         std::vector<int64_t> steps;
         for (const auto& image : t.images) steps.push_back(static_cast<int64_t>(image.count));
@@ -221,11 +228,11 @@ void register_plan(py::module_& m, const std::string& suffix) {
   };
 
   py::class_<Engine, std::shared_ptr<Engine>>(m, ("Plan" + suffix).c_str(), "See kspike.reference.Plan.")
-      .def(py::init([](const py::array_t<bool, py::array::c_style>& mask, int threads) {
+      .def(py::init([](const py::array_t<bool, py::array::c_style>& mask, int threads, const std::string& norm) {
              if (mask.ndim() != 2 || mask.size() == 0) throw py::value_error("mask: expected (rows, cols)");
              return std::make_shared<Engine>(mask.data(), static_cast<int>(mask.shape(0)), static_cast<int>(mask.shape(1)),
-                                             threads);
-           }), no("mask"), py::arg("threads"))
+                                             threads, norm_of(norm));
+           }), no("mask"), py::arg("threads"), py::arg("norm") = "separable")
       .def("forward", [=](Engine& e, const A& x, A& y) {
         const int64_t batch = images(e, x, "x");
         samples(e, y, "out", batch);

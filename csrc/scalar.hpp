@@ -43,7 +43,7 @@ KSPIKE_FN V reflect_tangent(V dw, On on) {
 // w + relax (d - shrink(w, t)) with d = (D x), its derivative, and one step of the reverse sweep.
 template <class V>
 KSPIKE_FN V shrink_update(V w, V d, V t, V relax) {
-  return w + relax * (d - shrink(w, t));
+  return (1 - relax) * w + relax * clip(w, t) + relax * d;
 }
 template <class V, class On>
 KSPIKE_FN V shrink_update_tangent(V dw, V d, On on, V relax) {
@@ -54,6 +54,28 @@ template <class V, class On>
 KSPIKE_FN V shrink_update_adjoint(V g, V d, On on, V relax, V rho) {
   const V kept = g - relax * g;
   return on ? kept + rho * d : g - rho * d;
+}
+
+// Parts that shrink together, a group v, from |v|^2 and 1 / |v|, which need not be right at v = 0: clip(v, t) over v, and
+// the support s = shrink(v, t) / |v| over v.
+template <class V>
+KSPIKE_FN V joint_ball(V squared, V inverse, V t) {
+  return squared > t * t ? t * inverse : V{} + 1;
+}
+template <class V>
+KSPIKE_FN V joint_support(V squared, V inverse, V t) {
+  return squared > t * t ? inverse - t * inverse * inverse : V{};
+}
+
+// The derivative of shrink, S v = length v + weight <s, v> s with length = |s|, weight = (1 - |s|) / |s|^2, from |s|^2 and
+// 1 / |s|.
+template <class V>
+KSPIKE_FN V joint_length(V squared, V inverse) {
+  return squared > V{} ? squared * inverse : V{};
+}
+template <class V>
+KSPIKE_FN V joint_weight(V squared, V inverse) {
+  return squared > V{} ? inverse * inverse - inverse : V{};
 }
 
 // One over the symbol of A*A + rho D*D at a frequency; zero where the symbol vanishes.

@@ -124,7 +124,7 @@ def support(w, t, norm="separable"):
     (0 real, 1 imaginary) of w[c] has modulus above t.
 
     Else, with n = v / |v|: S = (1 - t / |v|) I + t / |v| n n^T where |v| > t, and 0 elsewhere. The field
-    s = shrink(v, t) / |v|, (batch, 2, rows, cols), holds it: S = |s| I + (1 - |s|) n n^T, n = s / |s|, and 0 where s = 0.
+    s = shrink(v, t) / |v|, (batch, 2, rows, cols), holds S = |s| I + (1 - |s|) n n^T, n = s / |s|, and 0 where s = 0.
     """
     if norm != "separable":
         length = _length(w, norm)

@@ -58,6 +58,6 @@ ISA = _choose_isa()
 _plans = _core if ISA == "baseline" else importlib.import_module(f"kspike._core_{ISA}")
 
 
-def Plan(mask, dtype="complex64", threads=1):
+def Plan(mask, dtype="complex64", threads=1, norm="separable"):
     """The plan of one mask in one precision. See reference.Plan."""
-    return (_plans.Plan64 if str(dtype) == "complex64" else _plans.Plan128)(mask, threads)
+    return (_plans.Plan64 if str(dtype) == "complex64" else _plans.Plan128)(mask, threads, norm)
