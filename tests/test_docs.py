@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: MIT
+"""README and docs/design.md are true: the code runs, the links lead somewhere, the file map is complete."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+import kspike
+
+ROOT = pathlib.Path(__file__).parents[1]
+SOURCES = (
+    "setup.py",
+    "src/**/*.py",
+    "src/**/*.pyi",
+    "csrc/*.*",
+    "tests/**/*.[ph]*",
+    "tests/*.sh",
+    "bench/*.*",
+    "docs/*.md",
+)
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
+
+
+def run(code, folder):
+    """Run Python code in a fresh interpreter, in a folder of its own, with warnings as errors; what it prints."""
+    path = os.pathsep.join(
+        [str(pathlib.Path(kspike.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    )
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_first_example_is_the_quickstart(tmp_path):
+    script = (ROOT / "examples" / "quickstart.py").read_text()
+    assert script.endswith("\n\n" + BLOCKS[0])
+    assert len([line for line in BLOCKS[0].splitlines() if line]) <= 12
+    plain, attack = re.search(r"plain spike ([\d.]+), attack ([\d.]+)", run(BLOCKS[0], tmp_path)).groups()
+    assert float(attack) > float(plain)
+
+
+def test_every_other_example_runs(tmp_path):
+    run("\n".join(BLOCKS[1:]), tmp_path)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md", "bench/README.md", "docs/design.md", "docs/notation.md"])
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text()
+    for target in re.findall(r"\]\((?!http)([^)#]+)", text):
+        assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def test_the_file_map_is_complete():
+    named = set(re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs" / "design.md").read_text(), re.M))
+    there = {p.relative_to(ROOT).as_posix() for pattern in SOURCES for p in ROOT.glob(pattern) if p.is_file()}
+    assert named - there - {p for p in named if (ROOT / p).is_file()} == set(), "named, but not there"
+    assert there - named == set(), "there, but not named in docs/design.md"
