@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """A proof of how good a reconstruction is: a bound on its objective gap by weak duality, whoever found it.
 
-The dual of min_x F(x) = 1/2 ||A x - y||^2 + lam ||D x|| is max_p Re <A D*p, y> - 1/2 ||A D*p||^2 over the fields p whose
-dual norm is at most lam and whose D*p has no unsampled frequency, (I - A*A) D*p = 0. For such p and q = A D*p, every x
-has Re <q, A x> = Re <D*p, x> = Re <p, D x>, so that
+The dual of min_x F(x) = 1/2 ||A x - y||^2 + lam ||D x|| is max_p Re <A D*p, y> - 1/2 ||A D*p||^2 over the fields p
+whose dual norm is at most lam and whose D*p has no unsampled frequency, (I - A*A) D*p = 0. For such p and q = A D*p,
+every x has Re <q, A x> = Re <D*p, x> = Re <p, D x>, so that
 
     F(x) - F(x*) <= gap = F(x) - (Re <q, y> - 1/2 ||q||^2) = 1/2 ||A x - y + q||^2 + (lam ||D x|| - Re <p, D x>),
 
@@ -49,7 +49,7 @@ class Certificate:
 
 
 def magnitude(d, norm="separable"):
-    """The moduli that ||d|| sums and the dual norm takes the largest of: (..., 2, rows, cols) -> (..., any, rows, cols).
+    """The moduli that ||d|| sums and whose largest is the dual norm: (..., 2, rows, cols) -> (..., any, rows, cols).
 
     separable: |Re d|, |Im d|, four per pixel;   modulus: |d|, two;   isotropic: sqrt(|d0|^2 + |d1|^2), one.
     """

@@ -18,6 +18,7 @@ import numpy as np
 from kspike import door, kernels
 from kspike._backends import select
 from kspike.certificate import certify
+from kspike.derivative import Jacobian
 from kspike.operators import Gradient, MaskedFourier
 
 __all__ = ["Residuals", "Solution", "TVSolver", "Warm"]
@@ -25,6 +26,7 @@ __all__ = ["Residuals", "Solution", "TVSolver", "Warm"]
 # The engine ends when x has moved by less than this share of the aimed error over its last CHECK iterations. Over 90
 # measured solves the error was then mostly below the aim and at most a few times it.
 SAFETY = 0.3
+DERIVATIVES = ("unrolled", "implicit")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +75,14 @@ class Solution:
     def certificate(self):
         """The `Certificate`, a proven bound on the objective gap, computed in double precision when first asked for."""
         return self._solver._certificate(self)
+
+    def jacobian(self, *, tol=1e-6, max_pairs=1000, method="cg", warm=False):
+        """The `Jacobian` of recTV here, with J(g) = dL/dy, J.tangent(dy) = dx and J.lam() = dx/dlam: implicit, no tape.
+
+        It is the derivative at a solution: solve to a small tol, or it is that of the support of the state.
+        """
+        w, lead = self.state.field(), self.x.shape[:-2]
+        return Jacobian(self._solver, w, lead, tol=tol, max_pairs=max_pairs, method=method, warm=warm)
 
 
 class TVSolver:
@@ -132,12 +142,22 @@ class TVSolver:
             raise ValueError(f"state: expected one of {len(y)} images, got {state.batch}")
         return self._solve(y, lead, state, max_iterations, tol)
 
-    def vjp(self, y, *, iterations=None):
-        """The pair of x = recTV(y) and its pullback, by the exact derivative of the iteration that was run, unrolled.
+    def vjp(self, y, *, derivative="unrolled", iterations=None, tol=1e-6, max_pairs=1000):
+        """The pair of x = recTV(y) and its pullback, dL/dx = dL/dRe x + i dL/dIm x -> dL/dy: (..., m).
 
-        `pullback(g)` takes dL/dx = dL/dRe x + i dL/dIm x, (..., rows, cols), and returns dL/dy alike, (..., m); it may
-        be called again. Runs `iterations` from w = 0 if given, else as `tv(y)`. Memory: 4 bits per pixel and iteration.
+        "unrolled": the exact derivative of the iteration that was run, at 4 bits per pixel and iteration. Runs
+        `iterations` from w = 0 if given, else as `tv(y)`. "implicit": the derivative at the solution, by a `Jacobian`:
+        that is the pullback, and has `.residual`, what it reached of tol in at most max_pairs, `.tangent(dy)` and
+        `.lam()`. Either pullback may be called again.
         """
+        if derivative not in DERIVATIVES:
+            raise ValueError(f"derivative: expected one of {', '.join(DERIVATIVES)}, got {derivative!r}")
+        if derivative == "implicit":
+            if iterations is not None:
+                raise TypeError("iterations: expected none for derivative='implicit', which is that at the solution")
+            info = self.solve(y, max_iterations=4000, tol=3e-5)
+            self._warn(info)
+            return info.x, info.jacobian(tol=tol, max_pairs=max_pairs)
         y, lead = self._samples(y)
         tape = self._plan.tape(len(y))
         if iterations is None:
