@@ -8,16 +8,24 @@
 """
 
 from kspike import kernels, metrics
-from kspike.attack import attack, spike
+from kspike.ascent import PGD, Adam, Ball, Power
+from kspike.attack import attack
+from kspike.baselines import random_noise, rectangle, spike
 from kspike.images import read_image, read_mask
+from kspike.objectives import Objective
 from kspike.operators import Gradient, MaskedFourier
 from kspike.phantoms import ellipses, shepp_logan
 from kspike.sampling import cartesian_mask, radial_mask
 from kspike.solver import TVSolver
 
 __all__ = [
+    "PGD",
+    "Adam",
+    "Ball",
     "Gradient",
     "MaskedFourier",
+    "Objective",
+    "Power",
     "TVSolver",
     "attack",
     "cartesian_mask",
@@ -25,8 +33,10 @@ __all__ = [
     "kernels",
     "metrics",
     "radial_mask",
+    "random_noise",
     "read_image",
     "read_mask",
+    "rectangle",
     "shepp_logan",
     "spike",
 ]

@@ -20,6 +20,7 @@ from kspike._backends import select
 from kspike.certificate import certify
 from kspike.derivative import Jacobian
 from kspike.operators import Gradient, MaskedFourier
+from kspike.unrolled import Unrolled
 
 __all__ = ["Residuals", "Solution", "TVSolver", "Warm"]
 
@@ -181,6 +182,10 @@ class TVSolver:
         info = self.solve(y, max_iterations=4000, tol=3e-5)
         self._warn(info)
         return Warm(self, info.x, info.state, forward, backward)
+
+    def unrolled(self, y, **counts):
+        """The reconstruction as the paper's code attacks it, around samples y of one image; an `Unrolled`."""
+        return Unrolled(self, y, **counts)
 
     def objective(self, x, y):
         """1/2 ||A x - y||^2 + lam ||D x||_1 in double precision: a float, or an array over the leading dimensions."""
