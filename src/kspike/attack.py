@@ -4,33 +4,47 @@
 A reconstruction is anything with `vjp(y) -> (x, pullback)`, where pullback maps dL/dx = dL/dRe x + i dL/dIm x to dL/dy.
 If it also has `warm(y)`, as `TVSolver` has, the attack keeps the state of its solves between its steps: what comes back
 has `x`, the reconstruction of y, and `repeat(count)`, a batch of copies with `vjp(y)`, a call `(y, max_iterations=)`
-that goes on to the solution, and `pairs`, the transforms each copy has spent.
+that goes on to the solution, and `pairs`, the transforms each copy has spent. `unrolled(y)`, of the preset "paper",
+gives the same, and `reference`, the image that its loss compares with.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from kspike import door
+from kspike.ascent import PGD, Adam, Ball, Power, scaled
+from kspike.baselines import spike
+from kspike.objectives import Objective, regions
 
-__all__ = ["STARTS", "Found", "attack", "spike"]
+__all__ = ["PRESETS", "STARTS", "Found", "attack"]
 
-STARTS = ("minus", "plus", "random")
+STARTS = ("minus", "plus", "random", "outside")
+PRESETS = {
+    "default": dict(objective="artifact", optimiser=Power(), steps=15, final=45, start="minus"),
+    "paper": dict(
+        objective=Objective("moduli", squared=True),
+        optimiser=Adam(lr=5.0, eps=1e-5),
+        steps=30,
+        final=5000,
+        start="outside",
+    ),
+    "strong": dict(objective="artifact", optimiser=Power(), steps=60, final=45, start="minus"),
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
     """What `attack` found: the arrays of the best location, and the measures of every location of the grid.
 
-    The best location has the largest artifact_max. Maxima are over the moduli of the pixels of the whole image.
+    The best location is that of the selection rule. Maxima are over the moduli of the pixels of the whole image.
     """
 
     perturbation: Any = field(repr=False)
-    """e, (m,), with ||e||_2 = eta."""
+    """e, (m,), with ||e|| <= eta in the norm of the ball; equal to eta for the default one."""
     artifact: Any = field(repr=False)
     """rec(y + e) - rec(y), (rows, cols)."""
     image_perturbation: Any = field(repr=False)
@@ -42,36 +56,32 @@ class Found:
     eta: float
     """The budget."""
     location: tuple[int, int]
-    """(row, col), the centre of the disk."""
+    """(row, col), the centre of the disk, or the largest weight of phi."""
     amplification: float
     """alpha = artifact_max / image_perturbation_max."""
     artifact_max: float
     """||artifact||_inf."""
     image_perturbation_max: float
     """||image_perturbation||_inf."""
+    units: float
+    """artifact_max / (||e||_2 sqrt(n^2 / m)), n^2 the pixels: about 1 for a spike that total variation recovers."""
     locations: Any = field(repr=False)
-    """(row, col) of every location, shape (*grid, 2)."""
+    """(row, col) of every location, shape (*table, 2), the table being the grid, or (k,) for a list of k."""
+    perturbations: Any = field(repr=False)
+    """e at every location, (*table, m)."""
     amplifications: Any = field(repr=False)
-    """alpha at every location, of shape grid."""
+    """alpha at every location, of shape table."""
     artifact_maxima: Any = field(repr=False)
-    """||artifact||_inf at every location, of shape grid."""
+    """||artifact||_inf at every location, of shape table."""
     pairs: Any = field(repr=False)
-    """FFT + inverse FFT pairs spent at every location, of shape grid; None if the reconstruction counts none."""
+    """FFT + inverse FFT pairs spent at every location, of shape table; None if the reconstruction counts none."""
 
     def __repr__(self):
         return (
-            f"Found(location={self.location}, amplification={self.amplification:.3g}, "
+            f"Found(location={self.location}, amplification={self.amplification:.3g}, units={self.units:.3g}, "
             f"artifact_max={self.artifact_max:.4g}, image_perturbation_max={self.image_perturbation_max:.4g}, "
-            f"eta={self.eta:.4g}, grid={self.amplifications.shape})"
+            f"eta={self.eta:.4g}, table={self.amplifications.shape})"
         )
-
-
-def spike(A, location, eta):
-    """The plain scaled spike eta A delta / ||A delta||, delta the unit image at location (row, col): the baseline."""
-    row, col = _inside(location, A.shape)
-    delta = np.zeros(A.shape, A.dtype)
-    delta[row, col] = 1
-    return _scaled(A(delta)[None], door.number("eta", eta, 0))[0]
 
 
 def attack(
@@ -80,15 +90,25 @@ def attack(
     *,
     noise=None,
     eta=None,
-    grid=(8, 8),
+    preset="default",
+    grid=None,
+    at=None,
     radius=5,
-    steps=15,
-    momentum=0.6,
-    final=45,
-    start="minus",
+    phi=None,
+    objective=None,
+    truth=None,
+    select="artifact",
+    ball="l2",
+    cap=None,
+    optimiser=None,
+    steps=None,
+    start=None,
+    final=None,
+    budget=None,
     seed=0,
     batch=None,
     A=None,
+    callback=None,
     progress=None,
 ):
     """Maximise ||phi (rec(y + e) - rec(y))||_2 over ||e||_2 <= eta, phi a disk, at each location of a grid; a `Found`.
@@ -102,16 +122,33 @@ def attack(
     ----------
     rec : anything with `vjp`; with `warm`, as TVSolver, far faster
     y : samples (m,), complex
-    noise, eta : the budget, eta = noise ||y||_2; give one of the two
-    grid : how many locations along (rows, cols), at the centres of equal boxes, (i + 1/2) rows / grid[0] rounded down
-    radius : of the disk in pixels, cut off at the border; 0 is the single pixel
+    noise, eta : the budget, eta = noise ||y||, in the norm of the ball; give one of the two
+    preset : what the arguments left at None become. "default": objective "artifact", optimiser Power(), steps 15,
+        start "minus", final 45. "strong": the same with 60 steps. "paper", the compatible mode: objective
+        Objective("moduli", squared=True), optimiser Adam(lr=5, eps=1e-5), 30 steps, start "outside", final 5000, and
+        the reconstruction `rec.unrolled(y)` where there is one: 50 iterations from those after 100 at y, with u = 0
+    grid : how many locations along (rows, cols), at the centres of equal boxes, (i + 1/2) rows / grid[0] rounded down;
+        default (8, 8)
+    at : locations (row, col) instead of a grid
+    radius : of the disk in pixels, cut off at the border; 0 is the single pixel, None the whole image
+    phi : weights instead of disks, (rows, cols) or a stack (k, rows, cols)
+    objective : "artifact", "moduli", "l2" (untargeted: the whole image, at one location) or an `Objective`
+    truth : the image, for an objective or a selection against it
+    select : the best location has the largest "artifact", ||rec(y + e) - rec(y)||_inf as in the paper, or "error",
+        ||rec(y + e) - truth||_inf as in its code
+    ball : "l2", "linf", "l1" (of the samples) or "real", l2 and e = A r with a real image r; or a `Ball`
+    cap : hold ||A* e||_inf near cap times that of the plain spike, at 4 pairs a step; see `Ball`
+    optimiser : `Power`, `Adam` or `PGD`
     steps : gradient steps
-    momentum : in [0, 1)
+    start : "minus" (-spike), "plus" (+spike), "random" (complex Gaussian) or "outside" (the same, expected norm 3 eta);
+        a tuple of these for restarts, of which the largest artifact is kept at each location; or an earlier `Found` at
+        the same locations, whose perturbations are scaled to this budget: continuation in the noise, or in lam
     final : how many iterations at most the evaluation of rec(y + e) takes, where rec keeps a state
-    start : "minus" (-spike), "plus" (+spike) or "random" (complex Gaussian)
-    seed : of the random start; each location has its own stream
+    budget : FFT pairs per location at most, restarts and evaluation included: steps end, then final shrinks, to keep it
+    seed : of the random starts; each location has its own stream
     batch : locations attacked at once, which sets the memory and not the result; default `rec.threads`, else 1
     A : the measurement operator; default `rec.A`
+    callback : called as callback(step, locations, e, values) before each step; a true result ends these ascents
     progress : called as progress(locations done, locations) after each batch
     """
     A = getattr(rec, "A", None) if A is None else A
@@ -123,48 +160,81 @@ def attack(
     if y.ndim != 1:
         raise ValueError(f"y: expected the samples of one image, shape (m,), got {y.shape}")
     door.finite("y", y)
-    eta = _budget(noise, eta, y)
-    radius = door.number("radius", radius, 0, closed=True)
-    steps, momentum = door.whole("steps", steps, 0), door.number("momentum", momentum, 0, 1, closed=True)
-    final, seed = door.whole("final", final, 1), door.whole("seed", seed, 0)
-    if start not in STARTS:
-        raise ValueError(f"start: expected one of {', '.join(STARTS)}, got {start!r}")
+    if preset not in PRESETS:
+        raise ValueError(f"preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
+    given = dict(objective=objective, optimiser=optimiser, steps=steps, final=final, start=start)
+    given = PRESETS[preset] | {name: value for name, value in given.items() if value is not None}
+    objective = given["objective"] if isinstance(given["objective"], Objective) else Objective(given["objective"])
+    optimiser, start = given["optimiser"], given["start"]
+    steps, final = door.whole("steps", given["steps"], 0), door.whole("final", given["final"], 1)
+    ball = ball if isinstance(ball, Ball) else Ball(ball, cap)
+    if not isinstance(optimiser, Power | Adam | PGD):
+        raise TypeError(f"optimiser: expected Power(), Adam() or PGD(), got {optimiser!r}")
+    eta = _budget(noise, eta, y, ball)
+    seed = door.whole("seed", seed, 0)
+    radius = None if radius is None or objective.kind == "l2" else door.number("radius", radius, 0, closed=True)
+    budget = None if budget is None else door.whole("budget", budget, 2)
     batch = door.whole("batch", getattr(rec, "threads", 1) if batch is None else batch, 1)
+    if select not in ("artifact", "error"):
+        raise ValueError(f"select: expected 'artifact' or 'error', got {select!r}")
+    if truth is None and (select == "error" or objective.against == "truth"):
+        raise TypeError("truth: expected the image, for select='error' or against='truth', got None")
 
-    kept = rec.warm(y) if hasattr(rec, "warm") else _Cold(rec, y)
+    if preset == "paper" and hasattr(rec, "unrolled"):
+        kept = rec.unrolled(y)
+    else:
+        kept = rec.warm(y) if hasattr(rec, "warm") else _Cold(rec, y)
     clean = kept.x
     if clean.shape != A.shape:
         raise ValueError(f"rec: expected a reconstruction of shape {A.shape}, like the images of A, got {clean.shape}")
     if not np.isfinite(clean).all():
         raise ValueError("rec: expected a finite reconstruction of y, got NaN or infinity")
-    locations = _centres(clean.shape, grid)
+    for name, image in (("truth", truth), ("pattern", objective.pattern)):
+        if image is not None and np.shape(image) != clean.shape:
+            raise ValueError(f"{name}: expected an image {clean.shape}, got {np.shape(image)}")
+    grid = ((1, 1) if objective.kind == "l2" else (8, 8)) if grid is None else grid
+    locations, areas = regions(clean.shape, grid, at, radius, phi)
     flat = locations.reshape(-1, 2)
-    disks = [_disk(clean.shape, centre, radius) for centre in flat]
-    alphas, maxima, pairs, best = [], [], [], None
+    starts = _starts(start, A, y.size, flat, eta, seed, ball)
+    reference = truth if objective.against == "truth" else getattr(kept, "reference", clean)
+    alphas, maxima, scores, pairs, es, best = [], [], [], [], [], None
     for first in range(0, len(flat), batch):
         chosen = range(first, min(first + batch, len(flat)))
-        e = np.stack([_first(A, flat[i], eta, start, (seed, i)) for i in chosen])
-        many = kept.repeat(len(chosen))
-        e = _power(many, y, clean, [disks[i] for i in chosen], e, eta, steps, momentum)
-        x = many(y + e, max_iterations=final)
-        a, r = x - clean, A.adjoint(e)
-        a_max, r_max = (np.abs(v).max((-2, -1)).astype(float) for v in (a, r))
-        if not np.isfinite(a_max).all():
-            raise ValueError("rec: expected a finite reconstruction of y + e, got NaN or infinity")
-        for j, i in enumerate(chosen):
-            if not maxima or a_max[j] > max(maxima):
-                best = i, e[j].copy(), a[j].copy(), r[j].copy(), x[j].copy()
-            maxima.append(a_max[j])
-            alphas.append(a_max[j] / r_max[j])
-        pairs.extend(many.pairs if many.pairs is not None else [])
+        winners = [None] * len(chosen)
+        spent = np.zeros(len(chosen), np.int64)
+        for nth, begin in enumerate(starts):
+            many = kept.repeat(len(chosen))
+            allowed = None if budget is None else budget * (nth + 1) // len(starts) - budget * nth // len(starts)
+            e = np.stack([begin(i) for i in chosen])
+            ascent = _Ascent(many, y, reference, objective, [areas[i] for i in chosen], allowed, final)
+            e = ascent.run(e, steps, optimiser.moves(A, ball, eta), ball.pairs, callback, flat[first : first + batch])
+            x = many(y + e, max_iterations=ascent.left())
+            for j, (ej, xj) in enumerate(zip(e, x, strict=True)):
+                top = float(np.abs(xj - clean).max())
+                if not np.isfinite(top):
+                    raise ValueError("rec: expected a finite reconstruction of y + e, got NaN or infinity")
+                score = top if select == "artifact" else float(np.abs(xj - truth).max())
+                if winners[j] is None or score > winners[j][0]:
+                    winners[j] = score, top, ej.copy(), xj.copy()
+            if many.pairs is not None:
+                spent += many.pairs + ascent.extra
+        for i, (score, top, e, x) in zip(chosen, winners, strict=True):
+            r = A.adjoint(e)
+            if not scores or score > max(scores):
+                best = i, e, r, x
+            scores.append(score)
+            maxima.append(top)
+            alphas.append(top / float(np.abs(r).max()))
+            es.append(e)
+        pairs.extend(spent if many.pairs is not None else [])
         if progress is not None:
             progress(len(maxima), len(flat))
 
-    index, e, a, r, x = best
-    table = locations.shape[:2]
+    index, e, r, x = best
+    table = locations.shape[:-1]
     return Found(
         perturbation=e,
-        artifact=a,
+        artifact=x - clean,
         image_perturbation=r,
         reconstruction=x,
         clean=clean,
@@ -173,34 +243,77 @@ def attack(
         amplification=float(alphas[index]),
         artifact_max=float(maxima[index]),
         image_perturbation_max=float(np.abs(r).max()),
+        units=float(maxima[index] / np.linalg.norm(e) * np.sqrt(e.size / clean.size)),
         locations=locations,
+        perturbations=np.stack(es).reshape(*table, e.size),
         amplifications=np.array(alphas).reshape(table),
         artifact_maxima=np.array(maxima).reshape(table),
         pairs=np.array(pairs).reshape(table) if pairs else None,
     )
 
 
-def _power(rec, y, clean, disks, e, eta, steps, momentum):
-    """Ascend from the perturbations e (batch, m), one disk each, in place of the last; see `attack`."""
-    g = np.zeros((len(e), clean.size), clean.dtype)
-    flat = clean.reshape(-1)
-    for _ in range(steps):
-        x, pullback = rec.vjp(y + e)
-        for gi, xi, disk in zip(g, x.reshape(len(e), -1), disks, strict=True):
-            a = xi[disk] - flat[disk]
-            size = np.linalg.norm(a)
-            gi[disk] = a / size if size > 0 else 0
-        d = pullback(g.reshape(x.shape))
-        e = _scaled(momentum * e + _scaled(d, (1 - momentum) * eta), eta)
-    return e
+class _Ascent:
+    """The steps of one batch of locations, inside a budget of pairs per location."""
+
+    def __init__(self, many, y, reference, objective, areas, budget, final):
+        self._many, self._y, self._reference = many, y, reference
+        self._objective, self._areas = objective, areas
+        self._budget, self._final = budget, final
+        self.extra = 0
+
+    def run(self, e, steps, move, aside, callback, locations):
+        """The perturbations (batch, m) after the steps; `aside` is what the ball spends at each."""
+        cost = 0
+        for k in range(steps):
+            before = self._spent()
+            if self._budget is not None and before + cost + self._final > self._budget:
+                break
+            x, pullback = self._many.vjp(self._y + e)
+            parts = zip(x, self._areas, strict=True)
+            values, g = zip(*(self._objective.gradient(xi, self._reference, area) for xi, area in parts), strict=True)
+            if callback is not None and callback(k, locations, e, values):
+                break
+            e = move(e, pullback(np.stack(g)))
+            self.extra += aside
+            cost = self._spent() - before
+        return e
+
+    def left(self):
+        """How many iterations the evaluation may take."""
+        left = self._final if self._budget is None else min(self._final, self._budget - self._spent())
+        if left < 1:
+            raise ValueError(f"budget: expected room for one step and its evaluation, got {self._budget} pairs")
+        return left
+
+    def _spent(self):
+        return self.extra + (0 if self._many.pairs is None else int(self._many.pairs.max()))
 
 
-def _first(A, centre, eta, start, seeds):
-    """The perturbation (m,) that the ascent begins with."""
-    e = spike(A, centre, eta)
-    if start == "random":
-        e = _scaled((np.random.default_rng(seeds).standard_normal((1, e.size, 2)) @ (1, 1j)).astype(e.dtype), eta)[0]
-    return -e if start == "minus" else e
+def _starts(start, A, samples, locations, eta, seed, ball):
+    """The restarts, each a function i -> e (m,) of the index of a location, which the ascent there begins with."""
+    if isinstance(start, Found):
+        if start.locations.reshape(-1, 2).shape != locations.shape or (start.locations.reshape(-1, 2) != locations).any():
+            raise ValueError("start: expected a Found of the same locations")
+        earlier = start.perturbations.reshape(len(locations), -1)
+        return [lambda i: ball.fill(A, earlier[i : i + 1], eta)[0]]
+    names = (start,) if isinstance(start, str) else start
+    if not isinstance(names, tuple) or not names or any(name not in STARTS for name in names):
+        raise ValueError(f"start: expected one of {', '.join(STARTS)}, a tuple of them or a Found, got {start!r}")
+
+    def begin(name, nth):
+        def first(i):
+            if name in ("minus", "plus"):
+                e = spike(A, locations[i], eta)[None]
+                return ball.fill(A, -e if name == "minus" else e, eta)[0]
+            rng = np.random.default_rng((seed, i, nth) if nth else (seed, i))
+            e = rng.standard_normal((1, samples, 2)) @ (1, 1j)
+            if name == "outside":
+                return (e[0] * (3 * eta / np.sqrt(2 * samples))).astype(A.dtype)
+            return ball.fill(A, scaled(e.astype(A.dtype), eta), eta)[0]
+
+        return first
+
+    return [begin(name, nth) for nth, name in enumerate(names)]
 
 
 class _Cold:
@@ -223,46 +336,12 @@ class _Cold:
         return np.stack([self._rec.vjp(yi)[0] for yi in y])
 
 
-def _scaled(v, size):
-    """Scale: size v / ||v|| for each row; a row of zeros stays."""
-    norm = np.sqrt(np.square(v.view(v.real.dtype)).sum(-1, keepdims=True))
-    return v * (size / np.where(norm > 0, norm, 1)).astype(norm.dtype)
-
-
-def _budget(noise, eta, y):
+def _budget(noise, eta, y, ball):
     if (noise is None) == (eta is None):
         raise TypeError(f"noise, eta: expected exactly one of the two, got noise={noise!r}, eta={eta!r}")
     if eta is not None:
         return door.number("eta", eta, 0)
-    size = float(np.linalg.norm(y))
+    size = float(ball.size(y[None])[0, 0]) if ball.norm in ("linf", "l1") else float(np.linalg.norm(y))
     if not size:
         raise ValueError("noise: y is zero, so the budget noise ||y|| would be: give eta")
     return door.number("noise", noise, 0) * size
-
-
-def _inside(location, shape):
-    """A location (row, col) inside the image."""
-    try:
-        row, col = (door.whole("location", n, 0) for n in map(int, location))
-    except (TypeError, ValueError):
-        row = col = -1
-    if not (0 <= row < shape[0] and 0 <= col < shape[1]):
-        raise ValueError(f"location: expected (row, col) inside an image {tuple(shape)}, got {location!r}")
-    return row, col
-
-
-def _centres(shape, grid):
-    """The centres of a grid of equal boxes, (*grid, 2): row (i + 1/2) rows / grid[0], rounded down."""
-    grid = door.shape2(grid, "grid")
-    if grid[0] > shape[0] or grid[1] > shape[1]:
-        raise ValueError(f"grid: expected no more locations than pixels, {tuple(shape)}, got {grid}")
-    rows, cols = ((2 * np.arange(g) + 1) * n // (2 * g) for g, n in zip(grid, shape, strict=True))
-    return np.stack(np.meshgrid(rows, cols, indexing="ij"), axis=-1)
-
-
-def _disk(shape, centre, radius):
-    """Flat indices of the pixels of the image within `radius` of the centre."""
-    reach = math.floor(radius)
-    rows, cols = (np.arange(max(c - reach, 0), min(c + reach + 1, n)) for c, n in zip(centre, shape, strict=True))
-    inside = (rows[:, None] - centre[0]) ** 2 + (cols - centre[1]) ** 2 <= radius**2
-    return (rows[:, None] * shape[1] + cols)[inside]
