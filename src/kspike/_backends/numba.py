@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: MIT
 """The Numba engine: no compiler needed. Stencils are jitted loops, transforms are SciPy's.
 
-The loops see a complex image as a real one of twice the columns, (rows, 2 cols), real and imaginary parts in turn:
-every kernel acts on the parts alone, so a neighbour along the columns is two away and all loops are real and vectorise.
+The loops see a complex image as a real one of twice the columns, (rows, 2 cols), real and imaginary parts in turn: a
+neighbour along the columns is two away, and all loops are real. Those of the separable norm act on the parts alone and
+vectorise; those of the norms whose parts shrink together are the `_joint` ones, whose first argument says which norm.
 What each kernel means is said in `kspike.reference`.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
+import functools
+import math
 import warnings
 
 import numba
@@ -33,10 +36,10 @@ __all__ = [
 def _jit(function):
     """Compile on first use and keep the result on disk: beside this file, else in the user's cache directory."""
     try:
-        return numba.njit(cache=True, nogil=True)(function)
+        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     except RuntimeError:
         warnings.warn("Numba compiles anew in each process: set NUMBA_CACHE_DIR to a writable directory", stacklevel=1)
-        return numba.njit(nogil=True)(function)
+        return numba.njit(nogil=True, error_model="numpy")(function)
 
 
 # --- one number ------------------------------------------------------------------------------------------------------
@@ -366,6 +369,209 @@ def _pass_adjoint(g, x, bits, shift, relax, rho, rows):
             x[r, j] *= relax
 
 
+# --- the same for parts that shrink together; the support s = shrink(w, t) / |w| is a field ---------------------------
+#
+# A constant in a formula would turn single precision into double: zero and one are of the arrays' type.
+
+
+@_jit
+def _joint_squares(isotropic, a, b, c, d):
+    """|v|^2 of the groups that the parts a, b of channel 0 and c, d of channel 1 belong to."""
+    first, second = a * a + b * b, c * c + d * d
+    both = first + second
+    return (both, both) if isotropic else (first, second)
+
+
+@_jit
+def _joint_factor(squared, t, one):
+    """clip(v, t) over v."""
+    return t / math.sqrt(squared) if squared > t * t else one
+
+
+@_jit
+def _joint_weight(inner, squared, zero):
+    """(1 - |s|) / |s|^2 <s, v>: what the derivative takes of s."""
+    return inner / squared - inner / math.sqrt(squared) if squared > zero else zero
+
+
+@_jit
+def _joint_slope_rows(isotropic, s, v, out):
+    """S v = |s| v + (1 - |s|) / |s|^2 <s, v> s."""
+    zero = v.dtype.type(0)
+    for j in range(v.shape[1] // 2):
+        a, b, c, d = s[0, 2 * j], s[0, 2 * j + 1], s[1, 2 * j], s[1, 2 * j + 1]
+        e, f, g, h = v[0, 2 * j], v[0, 2 * j + 1], v[1, 2 * j], v[1, 2 * j + 1]
+        m, n = _joint_squares(isotropic, a, b, c, d)
+        inner0, inner1 = a * e + b * f, c * g + d * h
+        if isotropic:
+            inner0 = inner1 = inner0 + inner1
+        along0, along1 = _joint_weight(inner0, m, zero), _joint_weight(inner1, n, zero)
+        length0, length1 = math.sqrt(m), math.sqrt(n)
+        out[0, 2 * j], out[0, 2 * j + 1] = length0 * e + along0 * a, length0 * f + along0 * b
+        out[1, 2 * j], out[1, 2 * j + 1] = length1 * g + along1 * c, length1 * h + along1 * d
+
+
+@_jit
+def _joint_support_rows(isotropic, w, t, s):
+    """The row of the support, shrink(w, t) / |w|."""
+    one = w.dtype.type(1)
+    for j in range(w.shape[1] // 2):
+        a, b, c, d = w[0, 2 * j], w[0, 2 * j + 1], w[1, 2 * j], w[1, 2 * j + 1]
+        m, n = _joint_squares(isotropic, a, b, c, d)
+        p = (one - t / math.sqrt(m)) / math.sqrt(m) if m > t * t else one - one
+        q = (one - t / math.sqrt(n)) / math.sqrt(n) if n > t * t else one - one
+        s[0, 2 * j], s[0, 2 * j + 1], s[1, 2 * j], s[1, 2 * j + 1] = p * a, p * b, q * c, q * d
+
+
+@_jit
+def _joint_reflect_rows(isotropic, w, t, out):
+    """The rows of w - 2 clip(w, t)."""
+    one = w.dtype.type(1)
+    for j in range(w.shape[1] // 2):
+        a, b, c, d = w[0, 2 * j], w[0, 2 * j + 1], w[1, 2 * j], w[1, 2 * j + 1]
+        m, n = _joint_squares(isotropic, a, b, c, d)
+        p, q = _joint_factor(m, t, one), _joint_factor(n, t, one)
+        p, q = one - p - p, one - q - q
+        out[0, 2 * j], out[0, 2 * j + 1], out[1, 2 * j], out[1, 2 * j + 1] = p * a, p * b, q * c, q * d
+
+
+@_jit
+def _joint_step_rows(isotropic, w, d, t, relax):
+    """The new w, and over d its reflection w - 2 clip(w, t)."""
+    one = w.dtype.type(1)
+    for j in range(w.shape[1] // 2):
+        a, b, c, e = w[0, 2 * j], w[0, 2 * j + 1], w[1, 2 * j], w[1, 2 * j + 1]
+        m, n = _joint_squares(isotropic, a, b, c, e)
+        p, q = one - _joint_factor(m, t, one), one - _joint_factor(n, t, one)
+        w[0, 2 * j] = a + relax * (d[0, 2 * j] - p * a)
+        w[0, 2 * j + 1] = b + relax * (d[0, 2 * j + 1] - p * b)
+        w[1, 2 * j] = c + relax * (d[1, 2 * j] - q * c)
+        w[1, 2 * j + 1] = e + relax * (d[1, 2 * j + 1] - q * e)
+    _joint_reflect_rows(isotropic, w, t, d)
+
+
+@_jit
+def _joint_step_tangent_rows(isotropic, dw, d, s, relax, sv):
+    """The new dw, and over d its reflection (2 S - 1) dw."""
+    _joint_slope_rows(isotropic, s, dw, sv)
+    for c in range(2):
+        for j in range(dw.shape[1]):
+            dw[c, j] += relax * (d[c, j] - sv[c, j])
+    _joint_slope_rows(isotropic, s, dw, sv)
+    for c in range(2):
+        for j in range(dw.shape[1]):
+            d[c, j] = sv[c, j] + sv[c, j] - dw[c, j]
+
+
+@_jit
+def _joint_step_adjoint_rows(isotropic, g, d, s, relax, rho, sv):
+    """The new g = g - relax S g + rho (2 S - 1) d, d = D r, which is used up."""
+    for c in range(2):
+        for j in range(g.shape[1]):
+            r, v = rho * d[c, j], g[c, j]
+            g[c, j] = v - r
+            d[c, j] = r + r - relax * v
+    _joint_slope_rows(isotropic, s, d, sv)
+    for c in range(2):
+        for j in range(g.shape[1]):
+            g[c, j] += sv[c, j]
+
+
+@_jit
+def _joint_support(isotropic, w, t, shift, s):
+    for i in range(w.shape[0]):
+        for r in range(w.shape[2]):
+            _joint_support_rows(isotropic, w[i, :, r], t, s[i, :, r])
+
+
+@_jit
+def _joint_reflect(isotropic, w, t, rows, out):
+    for i in range(out.shape[0]):
+        above, q = rows[0], rows[1:3]
+        _joint_reflect_rows(isotropic, w[i, :, -1], t, q)
+        for r in range(out.shape[1]):
+            _copy_row(q[0], above)
+            _joint_reflect_rows(isotropic, w[i, :, r], t, q)
+            _grad_adjoint_row(above, q[0], q[1], out[i, r])
+
+
+@_jit
+def _joint_reflect_tangent(isotropic, dw, s, shift, rows, out):
+    for i in range(out.shape[0]):
+        above, q = rows[0], rows[1:3]
+        for r in range(-1, out.shape[1]):
+            _copy_row(q[0], above)
+            _joint_slope_rows(isotropic, s[i, :, r], dw[i, :, r], q)
+            for c in range(2):
+                for j in range(q.shape[1]):
+                    q[c, j] += q[c, j] - dw[i, c, r, j]
+            if r >= 0:
+                _grad_adjoint_row(above, q[0], q[1], out[i, r])
+
+
+@_jit
+def _joint_pass(isotropic, w, x, t, relax, s, shift, rows):
+    """The w after shrink_update(w, x, t, relax), reflect(w, t) over x; support(w, t) to s, unless it is empty."""
+    first, above, d, kept = rows[0], rows[1], rows[2:4], rows[4:6]
+    last = x.shape[0] - 1
+    _copy_row(x[0], first)
+    _grad_row(x[last], first, d)
+    for c in range(2):
+        _copy_row(w[c, last], kept[c])
+    _joint_step_rows(isotropic, kept, d, t, relax)
+    _copy_row(d[0], above)
+    for r in range(last + 1):
+        _grad_row(x[r], x[r + 1] if r < last else first, d)
+        _joint_step_rows(isotropic, w[:, r], d, t, relax)
+        if s.size:
+            _joint_support_rows(isotropic, w[:, r], t, s[:, r])
+        _grad_adjoint_row(above, d[0], d[1], x[r])
+        _copy_row(d[0], above)
+
+
+@_jit
+def _joint_pass_tangent(isotropic, dw, dx, s, shift, relax, rows):
+    """The dw after shrink_update_tangent(dw, dx, S, relax), and reflect_tangent(dw, S) over dx."""
+    first, above, d, kept, sv = rows[0], rows[1], rows[2:4], rows[4:6], rows[6:8]
+    last = dx.shape[0] - 1
+    _copy_row(dx[0], first)
+    _grad_row(dx[last], first, d)
+    for c in range(2):
+        _copy_row(dw[c, last], kept[c])
+    _joint_step_tangent_rows(isotropic, kept, d, s[:, last], relax, sv)
+    _copy_row(d[0], above)
+    for r in range(last + 1):
+        _grad_row(dx[r], dx[r + 1] if r < last else first, d)
+        _joint_step_tangent_rows(isotropic, dw[:, r], d, s[:, r], relax, sv)
+        _grad_adjoint_row(above, d[0], d[1], dx[r])
+        _copy_row(d[0], above)
+
+
+@_jit
+def _joint_pass_adjoint(isotropic, g, x, s, shift, relax, rho, rows):
+    """The g after shrink_update_adjoint(g, x, S, relax, rho), and relax D* g over x."""
+    first, d, kept, sv = rows[0], rows[2:4], rows[4:6], rows[6:8]
+    last = x.shape[0] - 1
+    _copy_row(x[0], first)
+    _grad_row(x[last], first, d)
+    for c in range(2):
+        _copy_row(g[c, last], kept[c])
+    _joint_step_adjoint_rows(isotropic, kept, d, s[:, last], relax, rho, sv)
+    for r in range(last + 1):
+        _grad_row(x[r], x[r + 1] if r < last else first, d)
+        _joint_step_adjoint_rows(isotropic, g[:, r], d, s[:, r], relax, rho, sv)
+        _grad_adjoint_row(kept[0] if r == 0 else g[0, r - 1], g[0, r], g[1, r], x[r])
+        for j in range(x.shape[1]):
+            x[r, j] *= relax
+
+
+_SEPARABLE = _support, _reflect, _pass, _reflect_tangent, _pass_tangent, _pass_adjoint
+_JOINT = _joint_support, _joint_reflect, _joint_pass, _joint_reflect_tangent, _joint_pass_tangent, _joint_pass_adjoint
+
+
+# --- the plan --------------------------------------------------------------------------------------------------------
+
+
 @_jit
 def _filter(k, gain, data):
     """The x-update on all frequencies in a row, gain k + data over k."""
@@ -415,15 +621,22 @@ class State:
 
 
 class Tape:
-    """For each image its supports, one (page, shift) an iteration: 4 bits per pixel, so that two share a page."""
+    """For each image its supports, one (page, shift) an iteration: 4 bits per pixel, two on a page, or a field.
 
-    def __init__(self, batch, shape):
+    nowhere: an empty page, of bits (0, 0) or of the numbers of a field (0, 0, 0).
+    """
+
+    def __init__(self, batch, shape, nowhere):
         self.steps = [[] for _ in range(batch)]
-        self.shape = shape
+        self.shape, self.nowhere = shape, nowhere
 
     def slot(self, i):
         """Room for the next support of image i: a page whose bits from `shift` on are clear."""
         steps = self.steps[i]
+        if self.nowhere.ndim == 3:
+            rows, cols = self.shape
+            steps.append((np.empty((2, rows, 2 * cols), self.nowhere.dtype), 0))
+            return steps[-1]
         steps.append((steps[-1][0], 4) if len(steps) % 2 else (np.zeros(self.shape, np.uint8), 0))
         return steps[-1]
 
@@ -436,7 +649,7 @@ class Plan:
 
     CHECK = 10
 
-    def __init__(self, mask, dtype="complex64", threads=1):
+    def __init__(self, mask, dtype="complex64", threads=1, norm="separable"):
         self.shape, self.pixels, self.threads = mask.shape, mask.size, threads
         self.dtype = np.dtype(dtype)
         self.real = np.empty(0, self.dtype).real.dtype
@@ -449,6 +662,14 @@ class Plan:
         rows, cols = (2 - 2 * np.cos(2 * np.pi * np.arange(n) / n) for n in self.shape)
         self.symbol = rows[:, None] + cols
         self.inverse = None, None
+        if norm == "separable":
+            kernels, self.nowhere = _SEPARABLE, np.empty((0, 0), np.uint8)
+        else:
+            kernels = [functools.partial(kernel, norm == "isotropic") for kernel in _JOINT]
+            self.nowhere = np.empty((0, 0, 0), self.real)
+        self._support, self._reflect, self._pass, self._reflect_tangent, self._pass_tangent, self._pass_adjoint = (
+            kernels
+        )
 
     def _inverse(self, rho):
         """1 / (pixels (M + rho K)), or 0: the resolvent in the order of fft2, for an inverse without a factor."""
@@ -511,7 +732,7 @@ class Plan:
 
     def tape(self, batch):
         """See reference.Plan.tape."""
-        return Tape(batch, self.shape)
+        return Tape(batch, self.shape, self.nowhere)
 
     def iterate(self, state, y, x, t, rho, relax, iterations, stop=None, tape=None, rhs=None):
         """See reference.Plan.iterate."""
@@ -519,7 +740,6 @@ class Plan:
         inverse = self._inverse(rho)
         gain = inverse * self.real.type(rho)
         t, relax = self.real.type(t), self.real.type(relax)
-        nowhere = np.zeros((0, 0), np.uint8)
 
         def body(i, threads):
             w = _parts(state.w[i])
@@ -528,12 +748,12 @@ class Plan:
             if rhs is not None:
                 data += inverse * scipy.fft.fft2(rhs[i], workers=threads).reshape(-1)
             data, seen = _parts(data), _parts(np.empty(self.pixels, self.dtype))
-            rows = _rows(x, 4)
+            rows = _rows(x, 8)
             k = np.empty(self.shape, self.dtype)
-            _reflect(w[None], t, rows, _parts(k)[None])
+            self._reflect(w[None], t, rows, _parts(k)[None])
             if tape is not None:
                 page, shift = tape.slot(i)
-                _support(w[None], t, shift, page[None])
+                self._support(w[None], t, shift, page[None])
             for n in range(1, iterations + 1):
                 k = self._solve(k, _filter, threads, gain, data)
                 count[i] = n
@@ -543,8 +763,8 @@ class Plan:
                 last = n == iterations or (stop is not None and n % self.CHECK == 0 and change[i] <= stop[i])
                 if last:
                     x[i] = k
-                page, shift = (nowhere, 0) if last or tape is None else tape.slot(i)
-                _pass(w, _parts(k), t, relax, page, shift, rows)
+                page, shift = (self.nowhere, 0) if last or tape is None else tape.slot(i)
+                self._pass(w, _parts(k), t, relax, page, shift, rows)
                 if last:
                     break
 
@@ -557,7 +777,7 @@ class Plan:
         tape = self.tape(state.batch)
         for i in range(state.batch):
             page, shift = tape.slot(i)
-            _support(_parts(state.w[i : i + 1]), self.real.type(t), shift, page[None])
+            self._support(_parts(state.w[i : i + 1]), self.real.type(t), shift, page[None])
         return tape
 
     def tangent(self, state, tape, g, dx, rho, relax, iterations):
@@ -568,16 +788,16 @@ class Plan:
 
         def body(i, threads):
             page, shift = tape.steps[i][-1]
-            dw, rows = _parts(state.w[i]), _rows(dx, 4)
+            dw, rows = _parts(state.w[i]), _rows(dx, 8)
             data = _parts(scipy.fft.fft2(g[i], workers=threads)).reshape(-1)
             _scale(data, inverse)
             k = np.empty(self.shape, self.dtype)
-            _reflect_tangent(dw[None], page[None], shift, rows, _parts(k)[None])
+            self._reflect_tangent(dw[None], page[None], shift, rows, _parts(k)[None])
             for n in range(1, iterations + 1):
                 k = self._solve(k, _filter, threads, gain, data)
                 if n == iterations:
                     dx[i] = k
-                _pass_tangent(dw, _parts(k), page, shift, relax, rows)
+                self._pass_tangent(dw, _parts(k), page, shift, relax, rows)
 
         if iterations:
             self._each(state.batch, body)
@@ -588,7 +808,7 @@ class Plan:
         rho, relax = self.real.type(rho), self.real.type(relax)
 
         def body(i, threads):
-            lw, rows = _parts(w[i]), _rows(g, 4)
+            lw, rows = _parts(w[i]), _rows(g, 8)
             lw[...] = 0
             total = np.zeros(self.index.size, self.dtype)
             k = g[i].copy()
@@ -597,7 +817,7 @@ class Plan:
                 _scale(_parts(k).reshape(-1), inverse)
                 total += k.reshape(-1)[self.index]
                 k = scipy.fft.ifft2(k, norm="forward", overwrite_x=True, workers=threads)
-                _pass_adjoint(lw, _parts(k), page, shift, relax, rho, rows)
+                self._pass_adjoint(lw, _parts(k), page, shift, relax, rho, rows)
             y[i] = self.pixels * self.to_samples * total
 
         self._each(len(g), body)
