@@ -381,27 +381,28 @@ class Passes {
     }
   }
 
-  // Group g of an interleaved image (rows, cols) <-> vectors over its rows.
+  // Group g of an interleaved image (rows, cols) <-> vectors over its rows, in blocks of W x W pixels; what a block lacks of
+  // those, at the last rows and columns, a copy of it has as zeros.
   template <bool kAdd>
   void read_image(const T* image, T scale, int g, T* x) const {
     const int height = std::min(W, rows_ - g * W);
-    const T* from = image + static_cast<size_t>(g) * W * cols_ * 2;
     for (int c = 0; c < tiles_; ++c) {
       const int width = std::min(W, cols_ - c * W);
-      V re[W] = {}, im[W] = {};
-      for (int r = 0; r < height; ++r) {
-        const T* p = from + (static_cast<size_t>(r) * cols_ + c * W) * 2;
-        if (width == W) {
-          S::load_complex(p, re[r], im[r]);
-        } else {
-          for (int l = 0; l < width; ++l) {
-            re[r][l] = p[2 * l];
-            im[r][l] = p[2 * l + 1];
-          }
-        }
+      const T* from = image + (static_cast<size_t>(g) * W * cols_ + c * W) * 2;
+      size_t step = 2 * static_cast<size_t>(cols_);
+      T copy[W * E];
+      if (height < W || width < W) {
+        std::fill_n(copy, W * E, T(0));
+        for (int r = 0; r < height; ++r) std::copy_n(from + r * step, 2 * width, copy + r * E);
+        from = copy;
+        step = E;
       }
+      V re[W], im[W];
+#pragma GCC unroll 16
+      for (int r = 0; r < W; ++r) S::load_complex(from + r * step, re[r], im[r]);
       S::transpose(re);
       S::transpose(im);
+#pragma GCC unroll 16
       for (int l = 0; l < W; ++l) {
         T* at = x + (c * W + l) * E;
         S::store(at, kAdd ? S::load(at) + scale * re[l] : scale * re[l]);
@@ -412,42 +413,37 @@ class Passes {
   template <bool kCompare>  // returns the largest change of a part
   double write_image(int g, const T* x, T scale, T* image) const {
     const int height = std::min(W, rows_ - g * W);
-    T* to = image + static_cast<size_t>(g) * W * cols_ * 2;
     V moved{};
     for (int c = 0; c < tiles_; ++c) {
       const int width = std::min(W, cols_ - c * W);
+      const bool whole = height == W && width == W;
+      T* const to = image + (static_cast<size_t>(g) * W * cols_ + c * W) * 2;
+      const size_t line = 2 * static_cast<size_t>(cols_);
       V re[W], im[W];
+#pragma GCC unroll 16
       for (int l = 0; l < W; ++l) {
         re[l] = scale * S::load(x + (c * W + l) * E);
         im[l] = scale * S::load(x + (c * W + l) * E + W);
       }
       S::transpose(re);
       S::transpose(im);
-      for (int r = 0; r < height; ++r) {
-        T* p = to + (static_cast<size_t>(r) * cols_ + c * W) * 2;
-        if (width == W) {
-          if (kCompare) {
-            V old_re, old_im;
-            S::load_complex(p, old_re, old_im);
-            old_re = re[r] - old_re;
-            old_im = im[r] - old_im;
-            old_re = old_re < 0 ? -old_re : old_re;
-            old_im = old_im < 0 ? -old_im : old_im;
-            moved = moved > old_re ? moved : old_re;
-            moved = moved > old_im ? moved : old_im;
-          }
-          S::store_complex(p, re[r], im[r]);
-        } else {
-          for (int l = 0; l < width; ++l) {
-            if (kCompare) {
-              moved[l] = static_cast<T>(larger(moved[l], std::abs(re[r][l] - p[2 * l])));
-              moved[l] = static_cast<T>(larger(moved[l], std::abs(im[r][l] - p[2 * l + 1])));
-            }
-            p[2 * l] = re[r][l];
-            p[2 * l + 1] = im[r][l];
-          }
-        }
+      T copy[W * E];
+      if (kCompare && !whole)
+        for (int r = 0; r < height; ++r) std::copy_n(to + r * line, 2 * width, copy + r * E);
+      T* const p = whole ? to : copy;
+      const size_t step = whole ? line : E;
+      for (int r = 0; kCompare && r < height; ++r) {
+        V old_re, old_im;
+        S::load_complex(p + r * step, old_re, old_im);
+        const V inside = width == W ? S::all(1) : S::keep((1u << width) - 1, S::all(1));
+        moved = S::larger(moved, S::modulus(inside * (re[r] - old_re)));
+        moved = S::larger(moved, S::modulus(inside * (im[r] - old_im)));
       }
+#pragma GCC unroll 16
+      for (int r = 0; r < W; ++r)
+        if (whole || r < height) S::store_complex(p + r * step, re[r], im[r]);
+      if (!whole)
+        for (int r = 0; r < height; ++r) std::copy_n(copy + r * E, 2 * width, to + r * line);
     }
     double largest = 0;
     for (int l = 0; l < W; ++l) largest = larger(largest, static_cast<double>(moved[l]));

@@ -61,6 +61,10 @@ struct Simd {
     return ((On{} + static_cast<Int>(bits)) & bit) != 0;
   }
 
+  static KSPIKE_INLINE V modulus(V v) { return v < 0 ? -v : v; }
+  // The larger of two numbers >= 0; not a number if either is not.
+  static KSPIKE_INLINE V larger(V a, V b) { return a >= b || a != a ? a : b; }
+
   // Part p of four packed parts, as lanes.
   static KSPIKE_INLINE On part(Bits4 packed, int p) {
     return lanes(static_cast<unsigned>(packed >> (p * W)) & ((1u << W) - 1));
