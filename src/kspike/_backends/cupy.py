@@ -375,7 +375,9 @@ class Plan:
     CHECK = reference.Plan.CHECK
     AHEAD = 3  # looks at the stopping rule that are queued before the host asks whether all images have ended
 
-    def __init__(self, mask, dtype="complex64", threads=1):
+    def __init__(self, mask, dtype="complex64", threads=1, norm="separable"):
+        if norm != "separable":
+            raise NotImplementedError(f"norm={norm!r} on backend 'cupy': expected 'separable', the only one there")
         if not cupy.is_available():
             raise RuntimeError(f"backend 'cupy': CuPy {cupy.__version__} finds no CUDA device and driver here")
         self.shape, self.dtype = mask.shape, np.dtype(dtype)
