@@ -65,6 +65,14 @@ def _run(name, operands, scalars, result, out, backend):
     return out
 
 
+def _ball(v, t, norm):
+    """min(1, t / |v|), in a shape that multiplies v."""
+    if norm not in ("modulus", "isotropic"):
+        raise ValueError(f"norm: expected one of separable, modulus, isotropic, got {norm!r}")
+    size = np.abs(v) if norm == "modulus" else np.sqrt((np.abs(v) ** 2).sum(-3, keepdims=True))
+    return t / np.where(size > t, size, t or 1)
+
+
 def _threshold(t):
     return door.number("t", t, 0, closed=True)
 
@@ -79,13 +87,22 @@ def grad_adjoint(d, out=None, *, backend=None):
     return _run("grad_adjoint", {"d": (d, FIELD)}, (), IMAGE, out, backend)
 
 
-def clip(v, t, out=None, *, backend=None):
-    """Clip the field v to [-t, t], real and imaginary parts separately."""
+def clip(v, t, out=None, *, norm="separable", backend=None):
+    """Clip the field v to [-t, t], real and imaginary parts separately; or v min(1, t / |v|) in another norm.
+
+    norm : "separable", or "modulus" and "isotropic", in array operations: |v| is of a component, of a pixel's two
+    """
+    if norm != "separable":
+        door.array("v", v, FIELD)
+        return np.multiply(v, _ball(v, _threshold(t), norm), out=door.output(out, v, v.shape, v.dtype, v))
     return _run("clip", {"v": (v, FIELD)}, (_threshold(t),), FIELD, out, backend)
 
 
-def shrink(v, t, out=None, *, backend=None):
-    """Soft thresholding v - clip(v, t) of the field v, real and imaginary parts separately."""
+def shrink(v, t, out=None, *, norm="separable", backend=None):
+    """Soft thresholding v - clip(v, t) of the field v, real and imaginary parts separately or as in `clip`."""
+    if norm != "separable":
+        door.array("v", v, FIELD)
+        return np.multiply(v, 1 - _ball(v, _threshold(t), norm), out=door.output(out, v, v.shape, v.dtype, v))
     return _run("shrink", {"v": (v, FIELD)}, (_threshold(t),), FIELD, out, backend)
 
 

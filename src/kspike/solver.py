@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Total variation, recTV(y) = argmin_x 1/2 ||A x - y||^2 + lam ||D x||_1: solved, differentiated, kept warm.
 
-The modulus in ||.||_1 is separable, |a + ib|_1 = |a| + |b|. The iteration is over-relaxed ADMM on the one field
-w = D x + u and runs inside the engine; `kspike.reference` has its formulas.
+The modulus in ||.||_1 is separable, |a + ib|_1 = |a| + |b|, unless `norm` says otherwise. The iteration is over-relaxed
+ADMM on the one field w = D x + u and runs inside the engine; `kspike.reference` has its formulas.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from kspike import door, kernels
 from kspike._backends import select
-from kspike.certificate import certify
+from kspike.certificate import NORMS, certify, magnitude
 from kspike.derivative import Jacobian
 from kspike.operators import Gradient, MaskedFourier
 from kspike.unrolled import Unrolled
@@ -82,6 +82,10 @@ class Solution:
 
         It is the derivative at a solution: solve to a small tol, or it is that of the support of the state.
         """
+        if self._solver.norm != "separable":
+            raise NotImplementedError(
+                f"norm={self._solver.norm!r}: the Jacobian is there for 'separable'; type vjp(y) or warm(y).vjp(y)"
+            )
         w, lead = self.state.field(), self.x.shape[:-2]
         return Jacobian(self._solver, w, lead, tol=tol, max_pairs=max_pairs, method=method, warm=warm)
 
@@ -99,11 +103,16 @@ class TVSolver:
     dtype : "complex64" or "complex128", of samples and images
     backend : None (KSPIKE_BACKEND, or the fastest engine installed), "cpp", "numba", "cupy" or "reference"
     threads : how many threads the engine may use
+    norm : which parts of the gradient of a pixel shrink together: "separable", none, the paper's code; "modulus", real
+        and imaginary part of a component, ||D x||_1 = sum |d0| + |d1|; "isotropic", all four, sum sqrt(|d0|^2 + |d1|^2)
 
-    Attributes: `shape`, `samples`, `lam`, `rho`, `relax`, `dtype`, `backend`, `threads`, and `A`, the `MaskedFourier`.
+    Attributes: `shape`, `samples`, `lam`, `rho`, `relax`, `dtype`, `backend`, `threads`, `norm`, and `A`, the
+    `MaskedFourier`.
     """
 
-    def __init__(self, mask, lam, *, rho=None, relax=1.9, dtype="complex64", backend=None, threads=1):
+    def __init__(self, mask, lam, *, rho=None, relax=1.9, dtype="complex64", backend=None, threads=1, norm="separable"):
+        if norm not in NORMS:
+            raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
         self.A = MaskedFourier(mask, dtype=dtype, backend=backend, threads=threads)
         self.shape, self.samples, self.dtype = self.A.shape, self.A.samples, self.A.dtype
         self.backend, self.threads = self.A.backend, self.A.threads
@@ -113,13 +122,16 @@ class TVSolver:
             rho = 8.6 * math.sqrt(self.lam * self.samples / math.prod(self.shape)) or 1.0
         self.rho = door.number("rho", rho, 0)
         self._t = self.lam / self.rho
-        self._plan = self.A._plan
+        self.norm, self._plan = norm, self.A._plan
+        if norm != "separable":
+            self._plan = self.A._engine.Plan(self.A.mask, self.dtype, self.threads, norm)
 
     def __repr__(self):
         isa = getattr(select(self.backend), "ISA", None)
         return (
             f"TVSolver({self.shape}, lam={self.lam:g}, rho={self.rho:g}, relax={self.relax:g}, samples={self.samples}, "
-            f"dtype={self.dtype.name}, backend={self.backend}{f' ({isa})' if isa else ''}, threads={self.threads})"
+            f"norm={self.norm}, dtype={self.dtype.name}, backend={self.backend}{f' ({isa})' if isa else ''}, "
+            f"threads={self.threads})"
         )
 
     def __call__(self, y):
@@ -192,21 +204,21 @@ class TVSolver:
         A, D = self._double
         x, y = x.astype("complex128"), y.astype("complex128")
         d = D(x)
-        tv = np.abs(d.real).sum((-3, -2, -1)) + np.abs(d.imag).sum((-3, -2, -1))
+        tv = magnitude(d, self.norm).sum((-3, -2, -1))
         return _plain(0.5 * _norm(A(x) - y, 1) ** 2 + self.lam * tv)
 
     def _certificate(self, info):
         lead = info.x.shape[:-2]
         w = info.state.field().astype("complex128").reshape(*lead, 2, *self.shape)
-        p = self.rho * kernels.clip(w, self._t, backend=self.backend)
-        return certify(self._double[0], self.lam, info.x, info._y, p)
+        p = self.rho * kernels.clip(w, self._t, norm=self.norm, backend=self.backend)
+        return certify(self._double[0], self.lam, info.x, info._y, p, norm=self.norm)
 
     def _residuals(self, info):
         A, D = self._double
         lead = info.x.shape[:-2]
         x, y = info.x.astype("complex128"), info._y.astype("complex128")
         w = info.state.field().astype("complex128").reshape(*lead, 2, *self.shape)
-        u = kernels.clip(w, self._t, backend=self.backend)
+        u = kernels.clip(w, self._t, norm=self.norm, backend=self.backend)
         z = w - u
         primal = _ratio(_norm(D(x) - z, 3), _norm(z, 3))
         dual = _ratio(_norm(A.adjoint(A(x) - y) + self.rho * D.adjoint(u), 2), _norm(y, 1))
