@@ -11,6 +11,7 @@ import laws
 from conftest import draw_mask, tolerance
 from kspike import metrics, reference
 from kspike.attack import STARTS
+from kspike.objectives import regions
 
 SHAPE, GRID = (32, 40), (2, 3)
 
@@ -55,7 +56,7 @@ def test_a_spike_has_the_budget_and_its_phase(engine, rng):
 # --- what an attack returns ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("start", [*STARTS, ("minus", "plus"), ("random", "random")])
 def test_the_arrays_and_measures_belong_together(problem, start):
     tv, y = problem
     found = kspike.attack(tv, y, noise=0.04, grid=GRID, radius=2, start=start)
@@ -71,6 +72,8 @@ def test_the_arrays_and_measures_belong_together(problem, start):
     assert found.location == tuple(found.locations[best])
     assert found.amplification == found.amplifications[best]
     assert found.amplifications.shape == found.artifact_maxima.shape == found.pairs.shape == GRID
+    np.testing.assert_array_equal(found.perturbations[best], found.perturbation)
+    assert found.units == pytest.approx(found.artifact_max / found.eta * math.sqrt(tv.samples / tv.A.mask.size))
     assert all(isinstance(n, int) for n in found.location) and isinstance(found.artifact_max, float)
     assert "amplification=" in repr(found) and len(repr(found)) < 200
 
@@ -203,6 +206,169 @@ def test_progress_is_told_after_each_batch(problem):
     assert told == [(4, 6), (6, 6)]
 
 
+# --- what it can be asked ---------------------------------------------------------------------------------------------
+
+
+def gradient_error(objective, x, reference, region, rng):
+    """The objective's gradient against a central difference in a random direction, relative."""
+    dx, h = rng.standard_normal((*x.shape, 2)) @ (1, 1j), 1e-6
+    _, g = objective.gradient(x, reference, region)
+    up, down = (objective.gradient(x + s * h * dx, reference, region)[0] for s in (1, -1))
+    return abs((up - down) / (2 * h) - laws.inner(g, dx)) / (laws.norm(g) * laws.norm(dx))
+
+
+@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize("kind", ["artifact", "moduli", "l2", "target"])
+@pytest.mark.parametrize("where", ["disk", "everywhere", "phi"])
+def test_gradients_of_the_objectives(rng, kind, squared, where):
+    x, r, pattern = (rng.standard_normal((*SHAPE, 2)) @ (1, 1j) for _ in range(3))
+    phi = rng.random(SHAPE) * (rng.random(SHAPE) < 0.1)
+    given = {"disk": ([(3, 4)], 3.5, None), "everywhere": ([(3, 4)], None, None), "phi": (None, 5, phi)}[where]
+    _, [region] = regions(SHAPE, (1, 1), *given)
+    objective = kspike.Objective(kind, pattern=pattern if kind == "target" else None, squared=squared)
+    assert gradient_error(objective, x, r, region, rng) <= 1e-8  # h^2 of the difference, and its rounding eps / h
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf", "l1", "real"])
+def test_balls_project_and_touch(rng, norm):
+    """project finds the nearest point of the ball, extreme the one with the largest inner product."""
+    A, ball, eta = kspike.MaskedFourier(draw_mask(rng, (8, 12)), dtype="complex128"), kspike.Ball(norm), 1.3
+    e, d, *others = (rng.standard_normal((4, A.samples, 2)) @ (1, 1j) for _ in range(5))
+    p, top = ball.project(A, e, eta), ball.extreme(A, d, eta)
+    assert (ball.size(p) <= eta * (1 + 1e-12)).all() and (ball.size(top) <= eta * (1 + 1e-12)).all()
+    np.testing.assert_allclose(ball.project(A, p, eta), p, atol=1e-12)
+    for q in (ball.project(A, 2 * other, eta) for other in others):
+        for i in range(4):
+            assert laws.inner(e[i] - p[i], q[i] - p[i]) <= 1e-12  # the obtuse angle that makes p nearest
+            assert laws.inner(d[i], q[i]) <= laws.inner(d[i], top[i]) + 1e-12
+
+
+def test_real_perturbations_are_those_of_real_images(rng):
+    A = kspike.MaskedFourier(draw_mask(rng, (8, 12)), dtype="complex128")
+    ball, e = kspike.Ball("real"), rng.standard_normal((1, A.samples, 2)) @ (1, 1j)
+    dense = laws.dense_fourier(A.mask)[:, :96]  # A on real images, as stacked parts
+    nearest = laws.unstack(dense @ np.linalg.lstsq(dense, laws.stack(e), rcond=None)[0], e.shape)
+    np.testing.assert_allclose(ball.project(A, e, 100.0), nearest, atol=1e-12)
+
+
+@pytest.mark.parametrize("optimiser", [kspike.Power(), kspike.Adam(lr=0.05), kspike.PGD(), kspike.PGD(0.2, False)])
+@pytest.mark.parametrize("ball", ["l2", "linf", "l1", "real"])
+def test_every_optimiser_climbs_in_every_ball(problem, ball, optimiser):
+    """From a random start, the objective grows; the perturbation stays in its ball."""
+    tv, y = problem
+    ball = kspike.Ball(ball)
+    asked = dict(noise=0.04, grid=(1, 2), start="random", ball=ball, optimiser=optimiser, final=200)
+    start, found = (kspike.attack(tv, y, steps=k, **asked) for k in (0, 20))
+    assert (ball.size(found.perturbations.reshape(2, -1)) <= found.eta * (1 + 1e-12)).all()
+    assert (found.artifact_maxima > start.artifact_maxima).all()
+
+
+def test_objectives_get_what_they_ask_for(problem):
+    """Each of two objectives is larger under the attack that maximises it; a target comes nearer."""
+    tv, y = problem
+    asked = dict(noise=0.04, at=[(12, 20)], final=400, steps=30)
+    local, whole = (kspike.attack(tv, y, objective=kind, **asked) for kind in ("artifact", "l2"))
+    assert np.linalg.norm(whole.artifact) > np.linalg.norm(local.artifact)
+    assert metrics.local_l2(local.artifact, (12, 20), 5) > metrics.local_l2(whole.artifact, (12, 20), 5)
+    pattern = np.zeros(SHAPE, complex)
+    pattern[10:13, 18:22] = 0.2
+    aimed = kspike.attack(tv, y, objective=kspike.Objective("target", pattern), radius=None, **asked)
+    spike = kspike.attack(tv, y, **{**asked, "steps": 0})
+    assert np.linalg.norm(aimed.artifact - pattern) < np.linalg.norm(spike.artifact - pattern)
+
+
+def test_a_disk_and_its_indicator_are_the_same(problem):
+    tv, y = problem
+    phi = (np.hypot(np.arange(32)[:, None] - 12, np.arange(40) - 20) <= 2).astype(float)
+    disk = kspike.attack(tv, y, noise=0.02, at=[(12, 20)], radius=2, start="random")
+    weighted = kspike.attack(tv, y, noise=0.02, phi=phi, start="random")
+    np.testing.assert_array_equal(weighted.perturbation, disk.perturbation)
+    assert weighted.amplifications.shape == disk.amplifications.shape == (1,)
+
+
+def test_the_code_s_rule_selects_by_the_error(problem):
+    """And both rules leave the perturbations alone."""
+    tv, y = problem
+    truth = kspike.ellipses(SHAPE, seed=3).astype(complex)
+    asked = dict(noise=0.04, grid=GRID, truth=truth, steps=3)
+    a, b = (kspike.attack(tv, y, select=rule, **asked) for rule in ("artifact", "error"))
+    np.testing.assert_array_equal(a.perturbations, b.perturbations)
+    errors = [np.abs(tv(y + e) - truth).max() for e in b.perturbations.reshape(6, -1)]
+    assert np.abs(b.reconstruction - truth).max() >= 0.99 * max(errors)  # each solved to its own accuracy
+
+
+def test_restarts_keep_the_best(problem):
+    tv, y = problem
+    asked = dict(noise=0.04, grid=GRID)
+    both, minus, plus = (kspike.attack(tv, y, start=s, **asked) for s in (("minus", "plus"), "minus", "plus"))
+    np.testing.assert_array_equal(both.artifact_maxima, np.maximum(minus.artifact_maxima, plus.artifact_maxima))
+    np.testing.assert_array_equal(both.pairs, minus.pairs + plus.pairs)
+
+
+def test_a_found_is_a_start(problem):
+    """Continuation: no steps keep its perturbations up to their size; ten more steps only help."""
+    tv, y = problem
+    small = kspike.attack(tv, y, noise=0.02, grid=GRID, radius=0)
+    same = kspike.attack(tv, y, noise=0.04, grid=GRID, start=small, steps=0)
+    np.testing.assert_allclose(same.perturbations, 2 * small.perturbations, rtol=1e-12)
+    more = kspike.attack(tv, y, noise=0.02, grid=GRID, start=small, radius=0, steps=10, final=400)
+    assert (more.artifact_maxima > 0.98 * small.artifact_maxima).all()
+
+
+@pytest.mark.parametrize("budget", [20, 77, 150])
+def test_the_budget_is_kept(problem, budget):
+    """Whatever the steps, restarts, cap and evaluation ask for."""
+    tv, y = problem
+    for more in ({}, {"start": ("minus", "plus"), "final": 5}, {"cap": 0.5}):
+        found = kspike.attack(tv, y, noise=0.02, grid=(1, 2), budget=budget, steps=1000, **more)
+        assert (found.pairs <= budget).all() and (found.pairs > budget / 2).all()
+
+
+@pytest.mark.parametrize("cap", [0.2, 0.4])
+def test_a_cap_thins_the_image_perturbation(problem, cap):
+    """||A* e||_inf within 1.6 of the cap, in the ball, for a larger alpha than without."""
+    tv, y = problem
+    free = kspike.attack(tv, y, noise=0.04, at=[(12, 20)])
+    capped = kspike.attack(tv, y, noise=0.04, at=[(12, 20)], ball=kspike.Ball(cap=cap, rounds=15))
+    top = cap * capped.eta * math.sqrt(tv.samples / tv.A.mask.size)
+    assert capped.image_perturbation_max <= 1.6 * top
+    assert np.linalg.norm(capped.perturbation) <= capped.eta * (1 + 1e-12)
+    assert capped.amplification > free.amplification and capped.artifact_max < free.artifact_max
+
+
+def test_the_callback_sees_each_step_and_may_end(problem):
+    tv, y = problem
+    seen = []
+
+    def callback(step, locations, e, values):
+        seen.append((step, locations.tolist(), e.shape, len(values)))
+        return step == 2
+
+    found = kspike.attack(tv, y, noise=0.02, at=[(3, 4), (5, 6)], batch=2, callback=callback)
+    assert seen == [(k, [[3, 4], [5, 6]], (2, tv.samples), 2) for k in range(3)]
+    assert (found.pairs < 150).all()
+
+
+@pytest.mark.parametrize("baseline", ["spike", "rectangle", "random"])
+def test_baselines_have_the_budget(problem, baseline):
+    A = problem[0].A
+    e = {
+        "spike": lambda: kspike.spike(A, (3, 4), 2.0),
+        "rectangle": lambda: kspike.rectangle(A, (3, 4), (5, 2), 2.0),
+        "random": lambda: kspike.random_noise(A, 2.0, seed=1),
+    }[baseline]()
+    assert np.linalg.norm(e) == pytest.approx(2, rel=1e-12)
+
+
+def test_a_rectangle_is_one(rng):
+    """With every frequency sampled, A* e is the rectangle itself."""
+    A = kspike.MaskedFourier(np.ones((8, 12), bool), dtype="complex128")
+    x = A.adjoint(kspike.rectangle(A, (2, 3), (4, 5), math.sqrt(20)))
+    expected = np.zeros((8, 12))
+    expected[2:6, 3:8] = 1
+    np.testing.assert_allclose(x, expected, atol=1e-12)
+
+
 # --- what is refused -------------------------------------------------------------------------------------------------
 
 MASK = np.ones((4, 6), bool)
@@ -245,8 +411,42 @@ REFUSED = {
     "grid a number": (lambda: attack(grid=8), ValueError, r"grid: expected \(rows, cols\) .* got 8"),
     "radius": (lambda: attack(radius=-1), ValueError, "radius: expected a number"),
     "steps": (lambda: attack(steps=-1), ValueError, "steps: expected an integer of at least 0"),
-    "momentum": (lambda: attack(momentum=1), ValueError, r"momentum: expected a number in \[0, 1\), got 1"),
-    "start": (lambda: attack(start="zero"), ValueError, "start: expected one of minus, plus, random, got 'zero'"),
+    "momentum": (
+        lambda: attack(optimiser=kspike.Power(1)),
+        ValueError,
+        r"momentum: expected a number in \[0, 1\), got 1",
+    ),
+    "start": (lambda: attack(start="zero"), ValueError, "start: expected one of minus, plus, .* got 'zero'"),
+    "preset": (lambda: attack(preset="best"), ValueError, "preset: expected one of default, paper, strong, got 'best'"),
+    "objective": (lambda: attack(objective="max"), ValueError, "objective: expected one of artifact, .* got 'max'"),
+    "no pattern": (lambda: attack(objective="target"), ValueError, "pattern: expected an image for objective 'target'"),
+    "pattern of another shape": (
+        lambda: attack(objective=kspike.Objective("target", np.zeros((6, 4)))),
+        ValueError,
+        r"pattern: expected an image \(4, 6\), got \(6, 4\)",
+    ),
+    "against": (lambda: kspike.Objective(against="y"), ValueError, "against: expected 'clean' or 'truth', got 'y'"),
+    "no truth": (lambda: attack(select="error"), TypeError, "truth: expected the image"),
+    "select": (lambda: attack(select="best"), ValueError, "select: expected 'artifact' or 'error', got 'best'"),
+    "ball": (lambda: attack(ball="l3"), ValueError, "ball: expected one of l2, linf, l1, real, got 'l3'"),
+    "cap": (lambda: attack(cap=-1), ValueError, "cap: expected a number in"),
+    "cap of a flat ball": (lambda: attack(ball="l1", cap=1), ValueError, "cap: expected the ball 'l2' or 'real'"),
+    "optimiser": (lambda: attack(optimiser="adam"), TypeError, r"optimiser: expected Power\(\), .* got 'adam'"),
+    "budget": (lambda: attack(budget=1), ValueError, "budget: expected an integer of at least 2"),
+    "budget for nothing": (lambda: attack(budget=2, start=("plus",) * 3), ValueError, "budget: expected room"),
+    "at": (
+        lambda: attack(at=[(4, 0)]),
+        ValueError,
+        r"at: expected \(row, col\) inside an image \(4, 6\), got \(4, 0\)",
+    ),
+    "at nowhere": (lambda: attack(at=[]), ValueError, "at: expected at least one location"),
+    "phi": (lambda: attack(phi=np.ones((6, 4))), ValueError, r"phi: expected weights \(4, 6\).* got \(6, 4\)"),
+    "phi zero": (lambda: attack(phi=np.zeros((4, 6))), ValueError, "phi: expected weights that are not all zero"),
+    "rectangle outside": (
+        lambda: kspike.rectangle(TV.A, (2, 2), (3, 1), 1.0),
+        ValueError,
+        "size: expected a rectangle inside",
+    ),
     "batch": (lambda: attack(batch=0), ValueError, "batch: expected an integer of at least 1"),
     "final": (lambda: attack(final=0), ValueError, "final: expected an integer of at least 1"),
     "seed": (lambda: attack(seed=-1), ValueError, "seed: expected an integer of at least 0, got -1"),

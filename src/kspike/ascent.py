@@ -97,7 +97,7 @@ class Ball:
 
 @dataclass(frozen=True)
 class Power:
-    """The power iteration e <- fill(momentum e + (1 - momentum) extreme(gradient)); on flat balls, Frank and Wolfe's."""
+    """The power iteration e <- fill(momentum e + (1 - momentum) extreme(gradient)); on flat balls Frank and Wolfe's."""
 
     momentum: float = 0.6
 
@@ -172,7 +172,7 @@ def _nonzero(size):
 
 
 def _real(A, e):
-    """The projection onto {A r : r real}: T = A Re A* has eigenvalues 0, 1 and, where -k is not sampled, 1/2; 3 T - 2 T^2."""
+    """The projection onto {A r : r real}, 3 T - 2 T^2, as T = A Re A* has eigenvalues 0, 1 and 1/2 (-k not sampled)."""
 
     def T(v):
         return A(A.adjoint(v).real.astype(v.dtype))

@@ -292,7 +292,7 @@ class _Ascent:
 def _starts(start, A, samples, locations, eta, seed, ball):
     """The restarts, each a function i -> e (m,) of the index of a location, which the ascent there begins with."""
     if isinstance(start, Found):
-        if start.locations.reshape(-1, 2).shape != locations.shape or (start.locations.reshape(-1, 2) != locations).any():
+        if not np.array_equal(start.locations.reshape(-1, 2), locations):
             raise ValueError("start: expected a Found of the same locations")
         earlier = start.perturbations.reshape(len(locations), -1)
         return [lambda i: ball.fill(A, earlier[i : i + 1], eta)[0]]

@@ -65,7 +65,7 @@ class Objective:
 
 
 def regions(shape, grid, at, radius, phi):
-    """The regions an attack visits: locations (*table, 2), and a list of as many (pixels, weights)."""
+    """The regions an attack visits: locations (*table, 2), (k, 2) for a list or stack; their (pixels, weights)."""
     if phi is not None:
         if not isinstance(phi, np.ndarray) or phi.ndim not in (2, 3) or phi.shape[-2:] != tuple(shape):
             came = phi.shape if isinstance(phi, np.ndarray) else type(phi).__name__
@@ -78,7 +78,7 @@ def regions(shape, grid, at, radius, phi):
             if not pixels.size:
                 raise ValueError("phi: expected weights that are not all zero")
             found.append((pixels, w[pixels].astype(np.float32 if w.dtype == np.float32 else float)))
-        return peaks.reshape(*phi.shape[:-2], 2) if phi.ndim == 3 else peaks, found
+        return peaks, found
     if at is None:
         locations = centres(shape, grid)
     else:

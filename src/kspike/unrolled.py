@@ -21,8 +21,8 @@ class Unrolled:
     The start (z, u = 0) is the z after `start` iterations at y, themselves begun at z = D A*y, u = 0. What is judged is
     something else: `evaluate` iterations begun at z = D A*y, u = 0.
 
-    Attributes: `reference`, the x after `start` iterations, which the paper's loss compares with; `x`, rec(y) as judged;
-    `pairs`, the FFT + inverse FFT pairs of each copy so far.
+    Attributes: `reference`, the x after `start` iterations, which the paper's loss compares with; `x`, the judged
+    rec(y); `pairs`, the FFT + inverse FFT pairs of each copy so far.
     """
 
     def __init__(self, solver, y, *, start=100, unroll=50, evaluate=5000):
