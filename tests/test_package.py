@@ -48,7 +48,7 @@ def test_import_takes_numpy_only():
 
 def test_import_takes_less_than_150_ms():
     """The best of five, with NumPy: what is measured is the work and not what else the machine does."""
-    code = ["import time; start = time.perf_counter()", "import kspike", "print(time.perf_counter() - start)"]
+    code = ["import time; start = time.process_time()", "import kspike", "print(time.process_time() - start)"]
     assert min(float(python(code)) for _ in range(5)) < 0.150
 
 
