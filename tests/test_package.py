@@ -47,9 +47,9 @@ def test_import_takes_numpy_only():
 
 
 def test_import_takes_less_than_150_ms():
-    """The best of five, with NumPy: what is measured is the work and not what else the machine does."""
-    code = ["import time; start = time.process_time()", "import kspike", "print(time.process_time() - start)"]
-    assert min(float(python(code)) for _ in range(5)) < 0.150
+    """NumPy's own import is some 90 of them. The best of five, in CPU time: the work, not what else the machine does."""
+    code = ["import numpy, time; start = time.process_time()", "import kspike", "print(time.process_time() - start)"]
+    assert min(float(python(code)) for _ in range(5)) < 0.060
 
 
 def test_a_broken_cupy_harms_nobody(tmp_path):
