@@ -47,7 +47,7 @@ def test_import_takes_numpy_only():
 
 
 def test_import_takes_less_than_150_ms():
-    """NumPy's own import is some 90 of them. The best of five, in CPU time: the work, not what else the machine does."""
+    """NumPy takes some 90 of them. The best of five, in CPU time: the work, not what else the machine does."""
     code = ["import numpy, time; start = time.process_time()", "import kspike", "print(time.process_time() - start)"]
     assert min(float(python(code)) for _ in range(5)) < 0.060
 
