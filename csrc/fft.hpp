@@ -50,6 +50,27 @@ KSPIKE_INLINE Complex<V> rotate(Complex<V> a, C c, C s) {
   return {a.re * c + a.im * s, a.im * c - a.re * s};
 }
 
+// (cos, sin) of 2 pi k / n, to the last digit: by symmetry, in whole numbers, from an angle of at most pi / 4.
+inline Complex<double> root(int64_t k, int64_t n) {
+  auto turn = [](auto& self, int64_t eighths, int64_t whole) -> Complex<double> {
+    if (2 * eighths > whole) {
+      const Complex<double> r = self(self, whole - eighths, whole);
+      return {r.re, -r.im};
+    }
+    if (4 * eighths > whole) {
+      const Complex<double> r = self(self, whole / 2 - eighths, whole);
+      return {-r.re, r.im};
+    }
+    if (8 * eighths > whole) {
+      const Complex<double> r = self(self, whole / 4 - eighths, whole);
+      return {r.im, r.re};
+    }
+    const double angle = 2 * std::numbers::pi * static_cast<double>(eighths) / static_cast<double>(whole);
+    return {std::cos(angle), std::sin(angle)};
+  };
+  return turn(turn, 8 * (k % n), 8 * n);
+}
+
 template <int R, int S, class T, class V>
 struct Butterfly;
 
@@ -134,8 +155,8 @@ struct Roots {
   T c[R], s[R];
   Roots() {
     for (int k = 0; k < R; ++k) {
-      c[k] = static_cast<T>(std::cos(2 * std::numbers::pi * k / R));
-      s[k] = static_cast<T>(std::sin(2 * std::numbers::pi * k / R));
+      c[k] = static_cast<T>(root(k, R).re);
+      s[k] = static_cast<T>(root(k, R).im);
     }
   }
 };
@@ -220,13 +241,13 @@ class Fft {
       Stage stage{R, length / R, {}, {}, {}};
       for (int j = 0; j < stage.M; ++j)
         for (int k = 1; k < R; ++k) {
-          const double angle = turn(static_cast<int64_t>(j) * k, length);
-          stage.twiddles.push_back(static_cast<T>(std::cos(angle)));
-          stage.twiddles.push_back(static_cast<T>(std::sin(angle)));
+          const Complex<double> w = root(int64_t{j} * k, length);
+          stage.twiddles.push_back(static_cast<T>(w.re));
+          stage.twiddles.push_back(static_cast<T>(w.im));
         }
       for (int k = 0; R > 16 && k < R; ++k) {
-        stage.c.push_back(static_cast<T>(std::cos(turn(k, R))));
-        stage.s.push_back(static_cast<T>(std::sin(turn(k, R))));
+        stage.c.push_back(static_cast<T>(root(k, R).re));
+        stage.s.push_back(static_cast<T>(root(k, R).im));
       }
       length = stage.M;
       stages_.push_back(std::move(stage));
@@ -277,9 +298,6 @@ class Fft {
     std::vector<T> c, s;      // cos, sin of 2 pi k / R, for radices above 16
   };
 
-  static double turn(int64_t k, int64_t n) {
-    return 2 * std::numbers::pi * static_cast<double>(k % n) / static_cast<double>(n);
-  }
   static KSPIKE_INLINE Element get(const T* p) { return {S::load(p), S::load(p + W)}; }
   static KSPIKE_INLINE void put(T* p, Element v) {
     S::store(p, v.re);
@@ -439,12 +457,12 @@ class Fft {
     convolution_ = std::make_unique<Fft>(length);
     order_.resize(n_);
     chirp_.resize(2 * static_cast<size_t>(n_));
-    std::vector<double> c(n_), s(n_);
+    std::vector<Complex<double>> chirp(n_);
     for (int j = 0; j < n_; ++j) {
       order_[j] = j;
-      const double angle = turn(static_cast<int64_t>(j) * j, 2 * static_cast<int64_t>(n_));
-      chirp_[2 * j] = static_cast<T>(c[j] = std::cos(angle));
-      chirp_[2 * j + 1] = static_cast<T>(s[j] = std::sin(angle));
+      chirp[j] = root(int64_t{j} * j, 2 * int64_t{n_});
+      chirp_[2 * j] = static_cast<T>(chirp[j].re);
+      chirp_[2 * j + 1] = static_cast<T>(chirp[j].im);
     }
     // The spectrum of the chirp, one lane in double, in the order of the convolution's positions, over its length.
     Fft<double, 2> exact(length);
@@ -455,8 +473,8 @@ class Fft {
     double* b = buffer[0].v;
     for (int j = 0; j < n_; ++j)
       for (int at : {j, (length - j) % length}) {
-        b[4 * at] = c[j];
-        b[4 * at + 2] = s[j];
+        b[4 * at] = chirp[j].re;
+        b[4 * at + 2] = chirp[j].im;
       }
     exact.forward(b, nullptr);
     std::vector<int> where(length);

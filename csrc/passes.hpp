@@ -103,7 +103,8 @@ class Passes {
         down_(rows), along_(cols), bits_(static_cast<size_t>(tiles_) * rows), first_(tiles_ + 1),
         symbol_rows_(rows), symbol_cols_(static_cast<size_t>(tiles_) * W) {
     auto symbol = [this](int k, int n) {
-      return static_cast<T>(pixels() * (2 - 2 * std::cos(2 * std::numbers::pi * k / n)));
+      const double half = root(k, 2 * int64_t{n}).im;  // 2 - 2 cos a = 4 sin(a / 2)^2, exact for small a
+      return static_cast<T>(4 * pixels() * half * half);
     };
     std::vector<int64_t> sample(static_cast<size_t>(rows) * cols, -1);
     for (size_t i = 0; i < sample.size(); ++i)
@@ -122,10 +123,10 @@ class Passes {
           if (!mask[at] && (kr || kc)) continue;
           bits_[static_cast<size_t>(c) * rows + p] |= static_cast<Bits>(1u << l);
           source_.push_back(sample[at]);
-          const double turns = static_cast<double>(int64_t{kr} * (rows / 2) % rows) / rows +
-                               static_cast<double>(int64_t{kc} * (cols / 2) % cols) / cols;
-          phase_.push_back(static_cast<T>(std::cos(2 * std::numbers::pi * turns)));
-          phase_.push_back(static_cast<T>(std::sin(2 * std::numbers::pi * turns)));
+          const int64_t turn_rows = int64_t{kr} * (rows / 2) % rows, turn_cols = int64_t{kc} * (cols / 2) % cols;
+          const Complex<double> phase = root(turn_rows * cols + turn_cols * rows, int64_t{rows} * cols);
+          phase_.push_back(static_cast<T>(phase.re));
+          phase_.push_back(static_cast<T>(phase.im));
         }
     }
     first_[tiles_] = static_cast<int64_t>(source_.size());
@@ -275,10 +276,10 @@ class Passes {
         stencil_pass<kImage, true>(g, here, last ? next_band : below, last ? 2 : E, last ? 1 : W, me.above.data(), stencil);
       else
         stencil_pass<kImage, false>(g, here, next_band, 2, 1, me.above.data(), stencil);
-      if (input.image && team.rhs_rows[g]) read_image<true>(input.image, input.scale, g, here);
       if (g == first) {  // waits for f of the row above the band
         here = me.rows[2].data();
       } else {
+        if (input.image && team.rhs_rows[g]) read_image<true>(input.image, input.scale, g, here);
         to_spectrum(g, here, h, me.transform.data());
       }
       std::swap(here, below);
@@ -291,6 +292,7 @@ class Passes {
       held[j * E] += row_above[2 * j];
       held[j * E + W] += row_above[2 * j + 1];
     }
+    if (input.image && team.rhs_rows[first]) read_image<true>(input.image, input.scale, first, held);
     to_spectrum(first, held, h, me.transform.data());
   }
 
