@@ -17,7 +17,7 @@ from kspike import reference
 from kspike._backends import select
 
 LINES, NOISE, RELAX = 40, 0.04, 1.9
-PLANNING_SECONDS = 60.0
+PLANNING_SECONDS = 20.0
 TOLERANCE = 2e-5  # of complex64 after a few iterations; a pair is far below it
 
 
