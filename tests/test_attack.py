@@ -223,7 +223,7 @@ def gradient_error(objective, x, reference, region, rng):
 def test_gradients_of_the_objectives(rng, kind, squared, where):
     x, r, pattern = (rng.standard_normal((*SHAPE, 2)) @ (1, 1j) for _ in range(3))
     phi = rng.random(SHAPE) * (rng.random(SHAPE) < 0.1)
-    given = {"disk": ([(3, 4)], 3.5, None), "everywhere": ([(3, 4)], None, None), "phi": (None, 5, phi)}[where]
+    given = {"disk": ([(3, 4)], 3.5, None), "everywhere": ([(3, 4)], math.inf, None), "phi": (None, 5, phi)}[where]
     _, [region] = regions(SHAPE, (1, 1), *given)
     objective = kspike.Objective(kind, pattern=pattern if kind == "target" else None, squared=squared)
     assert gradient_error(objective, x, r, region, rng) <= 1e-8  # h^2 of the difference, and its rounding eps / h
@@ -272,7 +272,7 @@ def test_objectives_get_what_they_ask_for(problem):
     assert metrics.local_l2(local.artifact, (12, 20), 5) > metrics.local_l2(whole.artifact, (12, 20), 5)
     pattern = np.zeros(SHAPE, complex)
     pattern[10:13, 18:22] = 0.2
-    aimed = kspike.attack(tv, y, objective=kspike.Objective("target", pattern), radius=None, **asked)
+    aimed = kspike.attack(tv, y, objective=kspike.Objective("target", pattern), radius=math.inf, **asked)
     spike = kspike.attack(tv, y, **{**asked, "steps": 0})
     assert np.linalg.norm(aimed.artifact - pattern) < np.linalg.norm(spike.artifact - pattern)
 
@@ -311,8 +311,10 @@ def test_a_found_is_a_start(problem):
     small = kspike.attack(tv, y, noise=0.02, grid=GRID, radius=0)
     same = kspike.attack(tv, y, noise=0.04, grid=GRID, start=small, steps=0)
     np.testing.assert_allclose(same.perturbations, 2 * small.perturbations, rtol=1e-12)
-    more = kspike.attack(tv, y, noise=0.02, grid=GRID, start=small, radius=0, steps=10, final=400)
-    assert (more.artifact_maxima > 0.98 * small.artifact_maxima).all()
+    before, after = (
+        kspike.attack(tv, y, noise=0.02, grid=GRID, start=small, radius=0, steps=k, final=1000) for k in (0, 10)
+    )
+    assert after.artifact_maxima.mean() > 0.98 * before.artifact_maxima.mean()
 
 
 @pytest.mark.parametrize("budget", [20, 77, 150])
@@ -325,14 +327,15 @@ def test_the_budget_is_kept(problem, budget):
 
 
 @pytest.mark.parametrize("cap", [0.2, 0.4])
-def test_a_cap_thins_the_image_perturbation(problem, cap):
-    """||A* e||_inf within 1.6 of the cap, in the ball, for a larger alpha than without."""
-    tv, y = problem
-    free = kspike.attack(tv, y, noise=0.04, at=[(12, 20)])
-    capped = kspike.attack(tv, y, noise=0.04, at=[(12, 20)], ball=kspike.Ball(cap=cap, rounds=15))
+def test_a_cap_thins_the_image_perturbation(cap):
+    """||A* e||_inf within 1.6 of the cap, in the ball, for a larger alpha and a lower artifact than without."""
+    tv = kspike.TVSolver(kspike.radial_mask((128, 128), lines=30), 5.6e-3)
+    y = tv.A(kspike.ellipses((128, 128), seed=0))
+    free = kspike.attack(tv, y, noise=0.04, at=[(40, 50)], radius=0)
+    capped = kspike.attack(tv, y, noise=0.04, at=[(40, 50)], radius=0, ball=kspike.Ball(cap=cap, rounds=15))
     top = cap * capped.eta * math.sqrt(tv.samples / tv.A.mask.size)
     assert capped.image_perturbation_max <= 1.6 * top
-    assert np.linalg.norm(capped.perturbation) <= capped.eta * (1 + 1e-12)
+    assert np.linalg.norm(capped.perturbation) <= capped.eta * (1 + 1e-6)
     assert capped.amplification > free.amplification and capped.artifact_max < free.artifact_max
 
 

@@ -10,6 +10,7 @@ gives the same, and `reference`, the image that its loss compares with.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,15 +25,16 @@ __all__ = ["PRESETS", "STARTS", "Found", "attack"]
 
 STARTS = ("minus", "plus", "random", "outside")
 PRESETS = {
-    "default": dict(objective="artifact", optimiser=Power(), steps=15, final=45, start="minus"),
+    "default": dict(objective="artifact", radius=5, optimiser=Power(), steps=15, final=45, start="minus"),
     "paper": dict(
         objective=Objective("moduli", squared=True),
+        radius=5,
         optimiser=Adam(lr=5.0, eps=1e-5),
         steps=30,
         final=5000,
         start="outside",
     ),
-    "strong": dict(objective="artifact", optimiser=Power(), steps=60, final=45, start="minus"),
+    "strong": dict(objective="artifact", radius=0, optimiser=Power(), steps=60, final=45, start="minus"),
 }
 
 
@@ -93,7 +95,7 @@ def attack(
     preset="default",
     grid=None,
     at=None,
-    radius=5,
+    radius=None,
     phi=None,
     objective=None,
     truth=None,
@@ -123,21 +125,22 @@ def attack(
     rec : anything with `vjp`; with `warm`, as TVSolver, far faster
     y : samples (m,), complex
     noise, eta : the budget, eta = noise ||y||, in the norm of the ball; give one of the two
-    preset : what the arguments left at None become. "default": objective "artifact", optimiser Power(), steps 15,
-        start "minus", final 45. "strong": the same with 60 steps. "paper", the compatible mode: objective
-        Objective("moduli", squared=True), optimiser Adam(lr=5, eps=1e-5), 30 steps, start "outside", final 5000, and
-        the reconstruction `rec.unrolled(y)` where there is one: 50 iterations from those after 100 at y, with u = 0
+    preset : what the arguments left at None become. "default": objective "artifact", radius 5, optimiser Power(), steps
+        15, start "minus", final 45. "strong": the same with radius 0 and 60 steps. "paper", the compatible mode:
+        objective Objective("moduli", squared=True), radius 5, optimiser Adam(lr=5, eps=1e-5), 30 steps, start
+        "outside", final 5000, and the reconstruction `rec.unrolled(y)` where there is one: 50 iterations from those
+        after 100 at y, with u = 0
     grid : how many locations along (rows, cols), at the centres of equal boxes, (i + 1/2) rows / grid[0] rounded down;
         default (8, 8)
     at : locations (row, col) instead of a grid
-    radius : of the disk in pixels, cut off at the border; 0 is the single pixel, None the whole image
+    radius : of the disk in pixels, cut off at the border; 0 is the single pixel, math.inf the whole image
     phi : weights instead of disks, (rows, cols) or a stack (k, rows, cols)
     objective : "artifact", "moduli", "l2" (untargeted: the whole image, at one location) or an `Objective`
     truth : the image, for an objective or a selection against it
     select : the best location has the largest "artifact", ||rec(y + e) - rec(y)||_inf as in the paper, or "error",
         ||rec(y + e) - truth||_inf as in its code
     ball : "l2", "linf", "l1" (of the samples) or "real", l2 and e = A r with a real image r; or a `Ball`
-    cap : hold ||A* e||_inf near cap times that of the plain spike, at 4 pairs a step; see `Ball`
+    cap : hold ||A* e||_inf near cap times that of the plain spike, at 4 pairs a step; see `Ball`. Made for radius 0
     optimiser : `Power`, `Adam` or `PGD`
     steps : gradient steps
     start : "minus" (-spike), "plus" (+spike), "random" (complex Gaussian) or "outside" (the same, expected norm 3 eta);
@@ -162,7 +165,7 @@ def attack(
     door.finite("y", y)
     if preset not in PRESETS:
         raise ValueError(f"preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
-    given = dict(objective=objective, optimiser=optimiser, steps=steps, final=final, start=start)
+    given = dict(objective=objective, radius=radius, optimiser=optimiser, steps=steps, final=final, start=start)
     given = PRESETS[preset] | {name: value for name, value in given.items() if value is not None}
     objective = given["objective"] if isinstance(given["objective"], Objective) else Objective(given["objective"])
     optimiser, start = given["optimiser"], given["start"]
@@ -172,7 +175,8 @@ def attack(
         raise TypeError(f"optimiser: expected Power(), Adam() or PGD(), got {optimiser!r}")
     eta = _budget(noise, eta, y, ball)
     seed = door.whole("seed", seed, 0)
-    radius = None if radius is None or objective.kind == "l2" else door.number("radius", radius, 0, closed=True)
+    radius = math.inf if objective.kind == "l2" else given["radius"]
+    radius = radius if radius == math.inf else door.number("radius", radius, 0, closed=True)
     budget = None if budget is None else door.whole("budget", budget, 2)
     batch = door.whole("batch", getattr(rec, "threads", 1) if batch is None else batch, 1)
     if select not in ("artifact", "error"):

@@ -85,7 +85,7 @@ def regions(shape, grid, at, radius, phi):
         locations = np.array([inside(place, shape, "at") for place in at], int).reshape(-1, 2)
         if not len(locations):
             raise ValueError("at: expected at least one location (row, col), got none")
-    if radius is None:
+    if radius == math.inf:
         return locations, [(slice(None), 1)] * (locations.size // 2)
     return locations, [(disk(shape, centre, radius), 1) for centre in locations.reshape(-1, 2)]
 
