@@ -128,7 +128,8 @@ def support(w, t, norm="separable"):
     """
     if norm != "separable":
         length = _length(w, norm)
-        return shrink(w, t, norm) * np.divide(1, length, out=np.zeros_like(length), where=length > t)
+        length = np.where(length > t, length, np.inf)
+        return w * ((1 - t / length) / length)  # not from w - clip(w, t), which has no direction left where it is small
     bits = np.zeros(w[..., 0, :, :].shape, np.uint8)
     for c in range(2):
         bits |= (np.abs(w[..., c, :, :].real) > t).astype(np.uint8) << (2 * c)
@@ -293,7 +294,7 @@ class Plan:
 
         x = (A*A + rho D*D)^-1 (A*y + rhs + rho D*(w - 2 clip(w, t)));   w = shrink_update(w, x, t, relax)
 
-        rhs: images (batch, rows, cols), 0 if not given: the solution then minimises 1/2 ||A x - y||^2 - Re<rhs, x> + ...
+        rhs: images (batch, rows, cols), 0 if not given: the solution then minimises 1/2 ||A x - y||^2 - Re<rhs, x> + ..
         stop: None, or one threshold per image: every CHECK iterations an image ends when no real or imaginary part of x
         has moved by more than this since the look before. tape: also append the support of w before each iteration.
         Returns how many iterations each image ran, and its last such change of x (inf if it was never measured).
