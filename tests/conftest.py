@@ -85,9 +85,9 @@ class Engine:
                 np.testing.assert_array_equal(self.get(a), b)
         return self.get(out)
 
-    def plan(self, mask, threads=1):
+    def plan(self, mask, threads=1, norm="separable"):
         """Its plan, wrapped in the same way."""
-        return EnginePlan(self, self.module.Plan(mask, self.dtype, threads), mask)
+        return EnginePlan(self, self.module.Plan(mask, self.dtype, threads, norm), mask)
 
 
 @dataclasses.dataclass
