@@ -7,10 +7,9 @@
 
 #define KS_DEVICE __device__ __forceinline__
 #define KS_KERNEL extern "C" __global__ void
-#ifndef KS_SHARED  // `name`: the dynamic shared memory of the block as an array of `type`
-#define KS_SHARED(type, name)            \
-  extern __shared__ double2 ks_shared[]; \
-  type* name = reinterpret_cast<type*>(ks_shared)
+#ifndef KS_SHARED  // `name`: the dynamic shared memory of the block, as an array of `type`
+extern __shared__ double2 ks_shared[];
+#define KS_SHARED(type, name) type* name = reinterpret_cast<type*>(ks_shared)
 #endif
 
 #if KS_DOUBLE

@@ -19,14 +19,15 @@ KS_KERNEL gather(Complex* y, const Complex* spectrum, const int* place, const Co
   y[(long long)blockIdx.y * m + s] = scale * (phase_at(place[s], row_phase, col_phase, cols) * v);
 }
 
-// The plain spectrum of scale F* P* y where there are samples; what lies elsewhere is left.
+// spectrum <- spectrum + the plain spectrum of scale F* P* y.
 KS_KERNEL scatter(Complex* spectrum, const Complex* y, const int* place, const Complex* row_phase,
                   const Complex* col_phase, Real scale, int m, int rows, int cols) {
   const int s = blockIdx.x * blockDim.x + threadIdx.x;
   if (s >= m) return;
   const Complex v =
       conj(phase_at(place[s], row_phase, col_phase, cols)) * y[(long long)blockIdx.y * m + s];
-  spectrum[(long long)blockIdx.y * rows * cols + place[s]] = scale * v;
+  const long long at = (long long)blockIdx.y * rows * cols + place[s];
+  spectrum[at] = spectrum[at] + scale * v;
 }
 
 // spectrum <- x^ in place: see Resolvent.

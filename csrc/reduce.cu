@@ -5,17 +5,18 @@
 // not depend on the order of execution.
 #include "device.hpp"
 
-// combine(combine(v_0, v_1), ...) over the block, in the thread 0.
+// combine(combine(v_0, v_1), ...) over the block, for thread 0; the others get a part of it.
 template <class V, class Combine>
 KS_DEVICE V block_reduce(V v, Combine combine) {
   KS_SHARED(V, shared);
   shared[threadIdx.x] = v;
   for (int half = blockDim.x / 2; half > 0; half /= 2) {
     __syncthreads();
-    if (threadIdx.x < half)
+    if (threadIdx.x < half) {
       shared[threadIdx.x] = combine(shared[threadIdx.x], shared[threadIdx.x + half]);
+    }
   }
-  return shared[0];
+  return shared[threadIdx.x];
 }
 
 // f(i) for the items of an image that this thread takes, i < n.

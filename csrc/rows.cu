@@ -104,11 +104,13 @@ struct Around {
   }
 };
 
-// v[i] = f(i), KS_AT_ONCE at a time. Were it unrolled whole, the compiler would load what all i
+constexpr int at_once = KS_AT_ONCE;
+
+// v[i] = f(i), a few at once. Were it unrolled whole, the compiler would load what all i
 // need at once and run out of registers; as it is not, v has to go through shared memory.
 template <class F>
 KS_DEVICE void each(Complex* v, Complex* spare, int t, F f) {
-#pragma unroll KS_AT_ONCE
+#pragma unroll at_once
   for (int i = 0; i < KS_PER; ++i) spare[at(t, i)] = f(i);
 #pragma unroll
   for (int i = 0; i < KS_PER; ++i) v[i] = spare[at(t, i)];

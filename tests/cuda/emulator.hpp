@@ -152,7 +152,7 @@ EMULATOR_HIDDEN inline void resume(Fiber& f) {
 }
 
 inline std::unique_ptr<Fiber> new_fiber() {
-  constexpr size_t room = emulator_plain ? 64 << 10 : 128 << 10;
+  constexpr size_t room = emulator_reuses ? 128 << 10 : 16 << 10;
   auto f = std::make_unique<Fiber>();
   f->stack.reset(new char[room]);
   getcontext(&f->context);
@@ -210,6 +210,12 @@ EMULATOR_HIDDEN inline void run_block(std::mt19937& random,
   }
 }
 
+// The scheduler is after all these threads, and so is whatever it starts next.
+EMULATOR_HIDDEN inline void end(std::vector<std::unique_ptr<Fiber>>& spent) {
+  EMULATOR_TSAN(__tsan_acquire(event(1)); for (auto& f : spent) __tsan_destroy_fiber(f->tsan);)
+  spent.clear();
+}
+
 template <class Body>
 EMULATOR_HIDDEN void launch(const unsigned* grid, const unsigned* size, size_t shared, Body& body) {
   Block& b = block();
@@ -229,10 +235,11 @@ EMULATOR_HIDDEN void launch(const unsigned* grid, const unsigned* size, size_t s
         std::memset(rooms.back().get(), 0xff, shared);
         b.shared = rooms.back().get();
         run_block(random, spent);
+        if (spent.size() > 4096) end(spent);  // the sanitizer has room for 8128
       }
     }
   }
-  EMULATOR_TSAN(__tsan_acquire(event(1)); for (auto& f : spent) __tsan_destroy_fiber(f->tsan);)
+  end(spent);
 }
 
 // A kernel called with pointers to its arguments, as a driver does it. Returns an error message, or

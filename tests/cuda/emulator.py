@@ -48,14 +48,16 @@ class Compiler:
 
     def __init__(self, folder, flags=(), order=0, patch=None):
         self.folder, self.flags, self.order = pathlib.Path(folder), flags, order
-        self.patch = patch or (lambda text: text)
+        self.patch, self.patched = patch or (lambda text: text), False
 
     def library(self, code, options):
-        code = self.patch(code)
+        original, code = code, self.patch(code)
+        self.patched |= code != original
         kernels = re.findall(r"^KS_KERNEL (?:KS_BOUNDS )?(\w+)\(", code, re.MULTILINE)
         code += "".join(f"\nKS_EXPORT({name})" for name in kernels) + "\n"
         command = ["g++", *FLAGS, *self.flags, *(o for o in options if o.startswith("-D"))]
-        key = hashlib.sha256("\0".join([code, *command]).encode()).hexdigest()[:24]
+        header = (HERE / "emulator.hpp").read_text()
+        key = hashlib.sha256("\0".join([header, code, *command]).encode()).hexdigest()[:24]
         path = self.folder / f"{key}.so"
         if not path.exists():
             source, made = self.folder / f"{key}.cpp", self.folder / f"{key}.part"
@@ -73,7 +75,7 @@ class Compiler:
 class Device:
     """The one device, where NumPy arrays live."""
 
-    id = 0
+    id, compute_capability = 0, "90"
     attributes = {"MaxSharedMemoryPerBlockOptin": SHARED_MEMORY}  # noqa: RUF012
 
     def __eq__(self, other):
@@ -154,6 +156,7 @@ def engine(folder, **options):
     path = pathlib.Path(kspike._backends.__file__).parent / "cupy.py"
     spec = importlib.util.spec_from_file_location("kspike._backends.emulated", path)
     module = importlib.util.module_from_spec(spec)
-    with _imported(_cupy(Compiler(folder, **options))):
+    module.compiler = Compiler(folder, **options)
+    with _imported(_cupy(module.compiler)):
         spec.loader.exec_module(module)
     return module

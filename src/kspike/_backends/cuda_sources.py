@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import importlib.resources
 import re
+from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["FILES", "launch_sizes", "options", "source"]
+__all__ = ["Sizes", "launch_sizes", "options", "source"]
 
-FILES = ("stencil.cu", "kspace.cu", "reduce.cu", "cols.cu", "rows.cu")
-
-# size: (elements a thread, columns a block, blocks a multiprocessor) for the passes over columns;
-#       (elements a thread, rows a block owns, pixels at once, blocks a multiprocessor) for those over rows.
-COLUMNS = {
-    "complex64": {
+# kind, dtype -> length -> how a pass is cut up.
+# For columns: (elements a thread, columns a block, blocks a multiprocessor);
+# for rows: (elements a thread, rows a block owns, pixels at once, blocks a multiprocessor).
+SIZES: dict[tuple[str, str], dict[int, tuple[int, ...]]] = {
+    ("cols", "complex64"): {
         64: (8, 32, 4),
         128: (8, 16, 5),
         256: (8, 8, 5),
@@ -28,7 +28,16 @@ COLUMNS = {
         2048: (8, 4, 1),
         4096: (16, 4, 1),
     },
-    "complex128": {
+    ("rows", "complex64"): {
+        64: (8, 14, 2, 8),
+        128: (8, 14, 2, 4),
+        256: (8, 6, 2, 4),
+        512: (8, 6, 2, 2),
+        1024: (8, 6, 2, 1),
+        2048: (8, 2, 2, 1),
+        4096: (16, 2, 4, 1),
+    },
+    ("cols", "complex128"): {
         64: (8, 16, 4),
         128: (8, 8, 4),
         256: (8, 8, 2),
@@ -37,47 +46,50 @@ COLUMNS = {
         2048: (8, 2, 1),
         4096: (8, 1, 1),
     },
-}
-ROWS = {
-    "complex64": {
-        64: (8, 14, 2, 8),
-        128: (8, 14, 4, 4),
-        256: (8, 6, 4, 4),
-        512: (8, 6, 4, 2),
-        1024: (8, 6, 4, 1),
-        2048: (8, 2, 2, 1),
-        4096: (16, 2, 4, 1),
-    },
-    "complex128": {
-        64: (8, 14, 4, 4),
-        128: (8, 6, 4, 4),
-        256: (8, 6, 4, 2),
-        512: (8, 6, 4, 1),
-        1024: (8, 2, 4, 1),
+    ("rows", "complex128"): {
+        64: (8, 14, 2, 4),
+        128: (8, 6, 2, 4),
+        256: (8, 6, 2, 2),
+        512: (8, 6, 2, 1),
+        1024: (8, 2, 2, 1),
         2048: (8, 1, 2, 1),
     },
 }
+# From compute capability 10.0 on, the compiler pairs operations in single precision, which takes more registers.
+PAIRED = {
+    ("cols", "complex64"): {128: (8, 16, 4), 256: (8, 8, 4), 512: (8, 4, 3), 4096: (8, 2, 1)},
+    ("rows", "complex64"): {4096: (16, 2, 1, 1)},
+}
 
 
-def launch_sizes(kind, n, dtype):
-    """Block, shared bytes and definitions of the "cols" or "rows" passes of length n, or None if there are none.
+class Sizes(NamedTuple):
+    """How the passes of one length are launched and compiled."""
 
-    Returns (block, shared, per block, defines), where "per block" is the columns, or the rows of its own, of a block.
-    """
-    table = (COLUMNS if kind == "cols" else ROWS)[np.dtype(dtype).name]
-    if n not in table:
+    block: tuple[int, int]
+    shared: int
+    """Bytes of shared memory of a block."""
+    count: int
+    """Columns of a block, or rows that it owns."""
+    defines: tuple[tuple[str, int], ...]
+
+
+def launch_sizes(kind, n, dtype, capability=90):
+    """The `Sizes` of the "cols" or "rows" passes of length n, for a compute capability (90 is 9.0), or None."""
+    key = kind, np.dtype(dtype).name
+    entry = (capability >= 100 and PAIRED.get(key, {}).get(n)) or SIZES[key].get(n)
+    if entry is None:
         return None
     line = n + n // 16  # one element of padding after 16
     if kind == "cols":
-        per, columns, blocks = table[n]
+        per, columns, blocks = entry
         line = -(-line // 16) * 16 + max(1, 16 // columns)  # neighbouring columns begin in different banks
         block, lines, count, own = (columns, n // per), columns, columns, {"KS_COLS": columns}
     else:
-        per, rows, at_once, blocks = table[n]
+        per, rows, at_once, blocks = entry
         block, lines, count = (n // per, rows + 2), 2 * rows + 2, rows
         own = {"KS_ROWS": rows, "KS_AT_ONCE": at_once}
     defines = {"KS_N": n, "KS_PER": per, "KS_LINE": line, "KS_BLOCKS": blocks, **own}
-    return block, lines * line * np.dtype(dtype).itemsize, count, tuple(defines.items())
+    return Sizes(block, lines * line * np.dtype(dtype).itemsize, count, tuple(defines.items()))
 
 
 def source(name, seen=None):

@@ -96,6 +96,13 @@ def _stencil(name, out, first, *arguments):
     return out
 
 
+def _record(bits, w, t):
+    """A launch that writes the support of w to one step of a tape: one thread a word."""
+    batch, rows, words = bits.shape
+    grid = (-(-words // 32), -(-rows // 8), batch)
+    return _bind("stencil.cu", "record", w.dtype, grid, (32, 8), (bits, w, t, *w.shape[-2:]))
+
+
 def _numbers(name, out, v, t):
     _bind("stencil.cu", name, v.dtype, (-(-v.size // 256),), (256,), (out, v, float(t), np.int64(v.size)))()
     return out
@@ -195,30 +202,32 @@ class _Own:
 
     def __init__(self, shape, dtype):
         self.shape, self.dtype = shape, dtype
+        self.cols, self.rows = self._sizes(shape, dtype)
         self.twiddles = [cupy.asarray(np.exp(-2j * np.pi * np.arange(n) / n).astype(dtype)) for n in shape]
 
     @staticmethod
-    def serves(shape, dtype):
+    def _sizes(shape, dtype):
+        capability = int(cupy.cuda.Device().compute_capability)
+        return [launch_sizes(kind, n, dtype, capability) for kind, n in zip(("cols", "rows"), shape, strict=True)]
+
+    @classmethod
+    def serves(cls, shape, dtype):
         """Whether there are passes of these lengths, and this device has the shared memory that they take."""
-        sizes = launch_sizes("cols", shape[0], dtype), launch_sizes("rows", shape[1], dtype)
         limit = cupy.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"]
-        return all(s is not None and s[1] <= limit for s in sizes)
+        return all(sizes is not None and sizes.shared <= limit for sizes in cls._sizes(shape, dtype))
 
     def _cols(self, name, batch, *arguments):
-        block, shared, columns, defines = launch_sizes("cols", self.shape[0], self.dtype)
-        grid = (self.shape[1] // columns, batch)
-        return _bind("cols.cu", name, self.dtype, grid, block, (*arguments, self.shape[1]), shared, defines)
+        s, grid = self.cols, (self.shape[1] // self.cols.count, batch)
+        return _bind("cols.cu", name, self.dtype, grid, s.block, (*arguments, self.shape[1]), s.shared, s.defines)
 
     def _rows(self, name, batch, *arguments):
-        block, shared, rows, defines = launch_sizes("rows", self.shape[1], self.dtype)
-        grid = (-(-self.shape[0] // rows), batch)
-        return _bind("rows.cu", name, self.dtype, grid, block, (*arguments, self.shape[0]), shared, defines)
+        s, grid = self.rows, (-(-self.shape[0] // self.rows.count), batch)
+        return _bind("rows.cu", name, self.dtype, grid, s.block, (*arguments, self.shape[0]), s.shared, s.defines)
 
     def _lines(self, name, out, x):
-        block, shared, _, defines = launch_sizes("rows", self.shape[1], self.dtype)
-        lines = len(x) * self.shape[0]
-        arguments = out, x, self.twiddles[1], lines
-        return _bind("rows.cu", name, self.dtype, (-(-lines // block[1]),), block, arguments, shared, defines)
+        s, lines = self.rows, len(x) * self.shape[0]
+        grid, arguments = (-(-lines // s.block[1]),), (out, x, self.twiddles[1], lines)
+        return _bind("rows.cu", name, self.dtype, grid, s.block, arguments, s.shared, s.defines)
 
     def enter(self, g, image):
         return self._lines("rows_forward", g, image)
@@ -299,7 +308,7 @@ class _Library:
     def update(self, g, w_next, x, f, w, bits, t, relax, live=None):
         launches = [self._pixels("update", len(w), g, w_next, x, f, w, t, relax, live, 0)]
         if bits is not None:
-            launches.insert(0, self._pixels("record", len(w), bits, w, t))
+            launches.insert(0, _record(bits, w, t))
         return lambda: [launch() for launch in launches]
 
     def update_tangent(self, g, w_next, x, f, w, bits, relax):
@@ -423,8 +432,12 @@ class Plan:
         self._samples("gather", out, f, 1 / math.sqrt(math.prod(self.shape)))()
         return out
 
-    def _data(self, y, spectrum, scale):
-        spectrum[...] = 0
+    def _data(self, y, spectrum, scale, rhs=None):
+        """spectrum <- scale F* P* y, plus the unscaled spectrum of the images rhs."""
+        if rhs is None:
+            spectrum[...] = 0
+        else:
+            self._passes.forward(spectrum, rhs)()
         self._samples("scatter", spectrum, y, scale)()
 
     def adjoint(self, y, out):
@@ -457,7 +470,7 @@ class Plan:
     def _bits(self, *lead):
         return cupy.empty((*lead, self.shape[0], -(-self.shape[1] // 8)), np.uint32)
 
-    def iterate(self, state, y, x, t, rho, relax, iterations, stop=None, tape=None):
+    def iterate(self, state, y, x, t, rho, relax, iterations, stop=None, tape=None, rhs=None):
         """Run ADMM on each image from `state`; see reference. Returns arrays where `stop` lives, or on the host."""
         batch, t, rho, relax = state.batch, float(t), float(rho), float(relax)
         if stop is None or not batch or not iterations:
@@ -468,9 +481,9 @@ class Plan:
         if not batch or not iterations:
             return ended, change
         f, g, data = (self._room(batch, name) for name in ("f", "g", "data"))
-        self._data(y, data, math.sqrt(math.prod(self.shape)))
+        self._data(y, data, math.sqrt(math.prod(self.shape)), rhs)
         looks = live is not None and _Looks(live, ended, change, stop, x, self._room(batch, "seen"))
-        solve = self._resolvent(f, g, rho, rho, data, count=live)
+        solve = self._resolvent(f, g, rho, rho, data, int(rhs is not None), count=live)
         plain = {}  # the launches of iterations that leave nothing but the state: from one field to the other, and back
         steps = []
         self._passes.reflect(g, state.w, t)()
@@ -505,7 +518,7 @@ class Plan:
     def freeze(self, state, t):
         """A tape of one step: the support of the state as it stands."""
         bits = self._bits(state.batch)
-        _pixels("record", self.dtype, state.batch, *self.shape, bits, state.w, float(t))()
+        _record(bits, state.w, float(t))()
         tape = Tape()
         tape.runs.append(([bits], None))
         return tape
