@@ -11,6 +11,8 @@
 // the centring of F is a phase on the m samples: nothing is ever shifted or reordered.
 #pragma once
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <bit>
 #include <memory>
@@ -24,26 +26,32 @@
 
 namespace kspike {
 
-// Zeroed memory for vectors.
+// Zeroed memory for vectors, on huge pages where it is large and the system has them: a group of rows touches every tile.
 template <class T>
 class Aligned {
  public:
   Aligned() = default;
-  explicit Aligned(size_t n) : size_(n), p_(static_cast<T*>(::operator new(bytes(n), kAlign))) { clear(); }
+  explicit Aligned(size_t n) : size_(n), p_(static_cast<T*>(::operator new(bytes(n), alignment(n)))) {
+#if defined(MADV_HUGEPAGE)
+    if (is_large(n)) madvise(p_, bytes(n), MADV_HUGEPAGE);
+#endif
+    clear();
+  }
   Aligned(const Aligned& other) : Aligned(other.size_) { std::copy_n(other.p_, size_, p_); }
   Aligned(Aligned&& other) noexcept { swap(other); }
   Aligned& operator=(Aligned other) noexcept {
     swap(other);
     return *this;
   }
-  ~Aligned() { ::operator delete(p_, kAlign); }
+  ~Aligned() { ::operator delete(p_, alignment(size_)); }
   void clear() { std::memset(static_cast<void*>(p_), 0, bytes(size_)); }
   T* data() { return p_; }
   const T* data() const { return p_; }
   size_t size() const { return size_; }
 
  private:
-  static constexpr std::align_val_t kAlign{64};
+  static bool is_large(size_t n) { return n * sizeof(T) >= size_t{4} << 20; }
+  static std::align_val_t alignment(size_t n) { return std::align_val_t{is_large(n) ? size_t{2} << 20 : 64}; }
   static size_t bytes(size_t n) { return (n * sizeof(T) / 64 + 2) * 64; }  // room for a vector read past the end
   void swap(Aligned& other) {
     std::swap(size_, other.size_);
