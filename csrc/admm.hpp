@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The plan of one mask: operators, ADMM iteration, reverse sweep and tangent over batches of images and threads.
-// Meaning: kspike/reference.py, Plan; how: passes.hpp.
+// The plan of one mask: operators, ADMM iteration, reverse sweep and tangent over batches of images
+// and threads. Meaning: kspike/reference.py, Plan; how: passes.hpp.
 #pragma once
 
 #include <atomic>
@@ -21,15 +21,16 @@ class Plan {
   using Data = typename P::Data;
   static constexpr int kCheck = 10;
 
-  // One image: the field w and, for the threshold t, the half-transformed D*(w - 2 clip(w, t)) that belongs to it.
+  // One image: the field w and, for the threshold t, the half-transformed D*(w - 2 clip(w, t)) that
+  // belongs to it.
   struct Image {
     Aligned<T> w, h;
     double t = std::numeric_limits<double>::quiet_NaN();
   };
   using State = std::vector<Image>;
 
-  // The tape of one image, the records of the norm's stencils step after step: 4 bits per pixel, or a field. The memory is
-  // touched as the steps are written.
+  // The tape of one image, the records of the norm's stencils step after step: 4 bits per pixel, or
+  // a field. The memory is touched as the steps are written.
   struct Steps {
     std::unique_ptr<std::byte[]> records;
     size_t capacity = 0, count = 0;
@@ -43,7 +44,8 @@ class Plan {
   size_t image_size() const { return 2 * static_cast<size_t>(passes_.pixels()); }
   size_t samples_size() const { return 2 * static_cast<size_t>(passes_.samples()); }
 
-  // --- the operators --------------------------------------------------------------------------------------------------
+  // --- the operators
+  // --------------------------------------------------------------------------------------------------
 
   // y = A x
   void forward(const T* x, T* y, int64_t batch) {
@@ -83,7 +85,8 @@ class Plan {
     });
   }
 
-  // --- states and tapes -----------------------------------------------------------------------------------------------
+  // --- states and tapes
+  // -----------------------------------------------------------------------------------------------
 
   // w (batch, 2, rows, cols) <-> the state.
   State load_state(const T* w, int64_t batch) const {
@@ -117,16 +120,22 @@ class Plan {
     return tape;
   }
 
-  // --- the iterations -------------------------------------------------------------------------------------------------
+  // --- the iterations
+  // -------------------------------------------------------------------------------------------------
 
-  void iterate(State& state, const T* y, T* x, double t, double rho, double relax, int64_t iterations, const double* stop,
-               Tape* tape, const T* rhs, int64_t* count, double* change) {
+  void iterate(State& state, const T* y, T* x, double t, double rho, double relax,
+               int64_t iterations, const double* stop, Tape* tape, const T* rhs, int64_t* count,
+               double* change) {
     with_stencils([&](auto stencils) {
-      iterate<decltype(stencils)>(state, y, x, t, rho, relax, iterations, stop, tape, rhs, count, change);
+      iterate<decltype(stencils)>(state, y, x, t, rho, relax, iterations, stop, tape, rhs, count,
+                                  change);
     });
   }
-  void tangent(State& state, const Tape& tape, const T* g, T* dx, double rho, double relax, int64_t iterations) {
-    with_stencils([&](auto stencils) { tangent<decltype(stencils)>(state, tape, g, dx, rho, relax, iterations); });
+  void tangent(State& state, const Tape& tape, const T* g, T* dx, double rho, double relax,
+               int64_t iterations) {
+    with_stencils([&](auto stencils) {
+      tangent<decltype(stencils)>(state, tape, g, dx, rho, relax, iterations);
+    });
   }
   void reverse(const Tape& tape, const T* g, T* y, T* w, double rho, double relax) {
     with_stencils([&](auto stencils) { reverse<decltype(stencils)>(tape, g, y, w, rho, relax); });
@@ -139,21 +148,27 @@ class Plan {
   template <class F>
   void with_stencils(F&& f) const {
     switch (norm_) {
-      case Norm::kSeparable: return f(Separable<T, W>{});
-      case Norm::kModulus: return f(Joint<T, W, 2>{});
-      case Norm::kIsotropic: return f(Joint<T, W, 4>{});
+      case Norm::kSeparable:
+        return f(Separable<T, W>{});
+      case Norm::kModulus:
+        return f(Joint<T, W, 2>{});
+      case Norm::kIsotropic:
+        return f(Joint<T, W, 4>{});
     }
   }
 
   template <class Stencils>
-  void iterate(State& state, const T* y, T* x, double t, double rho, double relax, int64_t iterations, const double* stop,
-               Tape* tape, const T* rhs, int64_t* count, double* change) {
+  void iterate(State& state, const T* y, T* x, double t, double rho, double relax,
+               int64_t iterations, const double* stop, Tape* tape, const T* rhs, int64_t* count,
+               double* change) {
     if (tape)
       for (Steps& steps : *tape) append(steps, static_cast<size_t>(iterations));
-    const typename S::V threshold = S::all(static_cast<T>(t)), relaxation = S::all(static_cast<T>(relax));
+    const typename S::V threshold = S::all(static_cast<T>(t)),
+                        relaxation = S::all(static_cast<T>(relax));
     each_image(static_cast<int64_t>(state.size()), kNothing, [&](int64_t i, Team<T>& team, int k) {
       Image& image = state[i];
-      const typename P::Input input{rhs ? rhs + i * image_size() : nullptr, static_cast<T>(1 / rho)};
+      const typename P::Input input{rhs ? rhs + i * image_size() : nullptr,
+                                    static_cast<T>(1 / rho)};
       if (k == 0) {
         passes_.load_data(y + i * samples_size(), rho, team.data.data());
         if (rhs) passes_.find_rhs_rows(input.image, team.rhs_rows);
@@ -177,10 +192,12 @@ class Plan {
         output.compare = check;
         if (tape) {
           auto* record = step<Stencils>((*tape)[i], (*tape)[i].count + n - 1);
-          typename Stencils::template Update<true> stencil{image.w.data(), threshold, relaxation, record};
+          typename Stencils::template Update<true> stencil{image.w.data(), threshold, relaxation,
+                                                           record};
           passes_.template row_pass<true>(image.h.data(), stencil, team, k, output, input);
         } else {
-          typename Stencils::template Update<false> stencil{image.w.data(), threshold, relaxation, nullptr};
+          typename Stencils::template Update<false> stencil{image.w.data(), threshold, relaxation,
+                                                            nullptr};
           passes_.template row_pass<true>(image.h.data(), stencil, team, k, output, input);
         }
         team.wait();
@@ -197,9 +214,11 @@ class Plan {
     });
   }
 
-  // The linearised iteration on the frozen support, the last step of the tape, with right-hand side g.
+  // The linearised iteration on the frozen support, the last step of the tape, with right-hand side
+  // g.
   template <class Stencils>
-  void tangent(State& state, const Tape& tape, const T* g, T* dx, double rho, double relax, int64_t iterations) {
+  void tangent(State& state, const Tape& tape, const T* g, T* dx, double rho, double relax,
+               int64_t iterations) {
     const typename S::V relaxation = S::all(static_cast<T>(relax));
     each_image(static_cast<int64_t>(state.size()), kNothing, [&](int64_t i, Team<T>& team, int k) {
       Image& image = state[i];
@@ -222,29 +241,33 @@ class Plan {
     });
   }
 
-  // The exact adjoint of the steps on the tape: y <- the cotangent of the data, w <- that of the first state.
+  // The exact adjoint of the steps on the tape: y <- the cotangent of the data, w <- that of the
+  // first state.
   template <class Stencils>
   void reverse(const Tape& tape, const T* g, T* y, T* w, double rho, double relax) {
     const typename S::V relaxation = S::all(static_cast<T>(relax));
-    each_image(static_cast<int64_t>(tape.size()), kSpectrum | kField | kTotal, [&](int64_t i, Team<T>& team, int k) {
-      if (k == 0) {
-        team.w.clear();
-        team.total.clear();
-      }
-      T* h = team.h.data();
-      passes_.rows_forward(g + i * image_size(), h, team, k);
-      team.wait();
-      for (size_t n = tape[i].count; n-- > 0;) {
-        columns<Data::kTotal>(h, rho, team, k);
-        typename Stencils::UpdateAdjoint stencil{team.w.data(), relaxation, step<Stencils>(tape[i], n)};
-        passes_.template row_pass<true>(h, stencil, team, k);
-        team.wait();
-      }
-      const T scale = static_cast<T>(std::sqrt(passes_.pixels()) / rho);
-      for (auto [c, end] = team.share(passes_.tiles(), k); c < end; ++c)
-        passes_.gather(c, passes_.tile(team.total.data(), c), scale, y + i * samples_size());
-      if (k == 0) store_field(team.w.data(), w + 2 * i * image_size());
-    });
+    each_image(static_cast<int64_t>(tape.size()), kSpectrum | kField | kTotal,
+               [&](int64_t i, Team<T>& team, int k) {
+                 if (k == 0) {
+                   team.w.clear();
+                   team.total.clear();
+                 }
+                 T* h = team.h.data();
+                 passes_.rows_forward(g + i * image_size(), h, team, k);
+                 team.wait();
+                 for (size_t n = tape[i].count; n-- > 0;) {
+                   columns<Data::kTotal>(h, rho, team, k);
+                   typename Stencils::UpdateAdjoint stencil{team.w.data(), relaxation,
+                                                            step<Stencils>(tape[i], n)};
+                   passes_.template row_pass<true>(h, stencil, team, k);
+                   team.wait();
+                 }
+                 const T scale = static_cast<T>(std::sqrt(passes_.pixels()) / rho);
+                 for (auto [c, end] = team.share(passes_.tiles(), k); c < end; ++c)
+                   passes_.gather(c, passes_.tile(team.total.data(), c), scale,
+                                  y + i * samples_size());
+                 if (k == 0) store_field(team.w.data(), w + 2 * i * image_size());
+               });
   }
 
   T orthonormal() const { return static_cast<T>(1 / std::sqrt(passes_.pixels())); }
@@ -253,7 +276,8 @@ class Plan {
   template <Data D>
   void columns(T* h, double rho, Team<T>& team, int k) const {
     for (auto [c, end] = team.share(passes_.tiles(), k); c < end; ++c)
-      passes_.template column_pass<D>(c, h, rho, team.data.data(), team.total.data(), team.members[k].transform.data());
+      passes_.template column_pass<D>(c, h, rho, team.data.data(), team.total.data(),
+                                      team.members[k].transform.data());
     team.wait();
   }
 
@@ -264,7 +288,8 @@ class Plan {
     if (k != 0) return;
     double mean[2] = {0, 0};
     for (size_t i = 0; i < image_size(); ++i) mean[i & 1] += static_cast<double>(x[i]);
-    for (size_t i = 0; i < image_size(); ++i) x[i] -= static_cast<T>(mean[i & 1] / passes_.pixels());
+    for (size_t i = 0; i < image_size(); ++i)
+      x[i] -= static_cast<T>(mean[i & 1] / passes_.pixels());
   }
 
   // Room for n more steps.
@@ -285,11 +310,12 @@ class Plan {
   }
   template <class Stencils>
   typename Stencils::Record* step(const Steps& steps, size_t n) const {
-    return reinterpret_cast<typename Stencils::Record*>(steps.records.get()) + n * Stencils::kRecords * passes_.steps();
+    return reinterpret_cast<typename Stencils::Record*>(steps.records.get()) +
+           n * Stencils::kRecords * passes_.steps();
   }
 
-  // f(image, team, member) for all members of the team of each image: one thread per image while there are enough images
-  // for all threads, else all threads on one image after the other.
+  // f(image, team, member) for all members of the team of each image: one thread per image while
+  // there are enough images for all threads, else all threads on one image after the other.
   template <class F>
   void each_image(int64_t batch, int scratch, F f) {
     if (batch == 0) return;
@@ -332,7 +358,8 @@ class Plan {
     }
     if ((scratch & kSpectrum) && !team->h.size()) team->h = Aligned<T>(passes_.spectrum_size());
     if ((scratch & kField) && !team->w.size()) team->w = Aligned<T>(passes_.field_size());
-    if ((scratch & kTotal) && !team->total.size()) team->total = Aligned<T>(passes_.spectrum_size());
+    if ((scratch & kTotal) && !team->total.size())
+      team->total = Aligned<T>(passes_.spectrum_size());
     return team;
   }
   void give_back(std::unique_ptr<Team<T>> team) {

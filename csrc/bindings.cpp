@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The Python face of the C++ engine: check shapes, release the GIL, call. Compiled once for each instruction set into a
-// module of its own (_core, _core_v3, _core_v4), so that no instruction leaks from one into another.
+// The Python face of the C++ engine: check shapes, release the GIL, call. Compiled once for each
+// instruction set into a module of its own (_core, _core_v3, _core_v4), so that no instruction
+// leaks from one into another.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -65,123 +66,153 @@ void register_kernels(py::module_& m) {
   using A = Array<T>;
   const auto no = [](const char* name) { return py::arg(name).noconvert(); };
   using Unlocked = py::gil_scoped_release;
-  m.def("grad", [](const A& x, A& d) {
-    const Shape s = image_shape(x);
-    expect(d, "out", {s.batch, 2, s.rows, s.cols});
-    const T* from = in(x);
-    T* to = out(d);
-    {
-      Unlocked unlocked;
-      grad(from, to, s);
-    }
-    return d;
-  }, no("x"), no("out"));
-  m.def("grad_adjoint", [](const A& d, A& x) {
-    const Shape s = image_shape(x);
-    expect(d, "d", {s.batch, 2, s.rows, s.cols});
-    const T* from = in(d);
-    T* to = out(x);
-    {
-      Unlocked unlocked;
-      grad_adjoint(from, to, s);
-    }
-    return x;
-  }, no("d"), no("out"));
-  m.def("clip", [](const A& v, T t, A& u) {
-    if (v.size() != u.size()) throw py::value_error("out: expected as many numbers as v has");
-    const T* from = in(v);
-    T* to = out(u);
-    {
-      Unlocked unlocked;
-      clip(from, t, to, 2 * v.size());
-    }
-    return u;
-  }, no("v"), py::arg("t"), no("out"));
-  m.def("shrink", [](const A& v, T t, A& z) {
-    if (v.size() != z.size()) throw py::value_error("out: expected as many numbers as v has");
-    const T* from = in(v);
-    T* to = out(z);
-    {
-      Unlocked unlocked;
-      shrink(from, t, to, 2 * v.size());
-    }
-    return z;
-  }, no("v"), py::arg("t"), no("out"));
-  m.def("support", [](const A& w, T t, Support& bits) {
-    const Shape s = image_shape(bits);
-    expect(w, "w", {s.batch, 2, s.rows, s.cols});
-    const T* from = in(w);
-    uint8_t* to = bits.mutable_data();
-    {
-      Unlocked unlocked;
-      support(from, t, to, s);
-    }
-    return bits;
-  }, no("w"), py::arg("t"), no("out"));
-  m.def("reflect", [](const A& w, T t, A& x) {
-    const Shape s = image_shape(x);
-    expect(w, "w", {s.batch, 2, s.rows, s.cols});
-    const T* from = in(w);
-    T* to = out(x);
-    {
-      Unlocked unlocked;
-      reflect(from, t, to, s);
-    }
-    return x;
-  }, no("w"), py::arg("t"), no("out"));
-  m.def("reflect_tangent", [](const A& dw, const Support& bits, A& x) {
-    const Shape s = image_shape(x);
-    expect(dw, "dw", {s.batch, 2, s.rows, s.cols});
-    expect(bits, "bits", {s.batch, s.rows, s.cols});
-    const T* from = in(dw);
-    const uint8_t* on = bits.data();
-    T* to = out(x);
-    {
-      Unlocked unlocked;
-      reflect_tangent(from, on, to, s);
-    }
-    return x;
-  }, no("dw"), no("bits"), no("out"));
-  m.def("shrink_update", [](const A& w, const A& x, T t, T relax, A& next) {
-    const Shape s = image_shape(x);
-    expect(w, "w", {s.batch, 2, s.rows, s.cols});
-    expect(next, "out", {s.batch, 2, s.rows, s.cols});
-    const T *field = in(w), *image = in(x);
-    T* to = out(next);
-    {
-      Unlocked unlocked;
-      shrink_update(field, image, t, relax, to, s);
-    }
-    return next;
-  }, no("w"), no("x"), py::arg("t"), py::arg("relax"), no("out"));
-  m.def("shrink_update_tangent", [](const A& dw, const A& dx, const Support& bits, T relax, A& next) {
-    const Shape s = image_shape(dx);
-    expect(dw, "dw", {s.batch, 2, s.rows, s.cols});
-    expect(bits, "bits", {s.batch, s.rows, s.cols});
-    expect(next, "out", {s.batch, 2, s.rows, s.cols});
-    const T *field = in(dw), *image = in(dx);
-    const uint8_t* on = bits.data();
-    T* to = out(next);
-    {
-      Unlocked unlocked;
-      shrink_update_tangent(field, image, on, relax, to, s);
-    }
-    return next;
-  }, no("dw"), no("dx"), no("bits"), py::arg("relax"), no("out"));
-  m.def("shrink_update_adjoint", [](const A& g, const A& r, const Support& bits, T relax, T rho, A& next) {
-    const Shape s = image_shape(r);
-    expect(g, "g", {s.batch, 2, s.rows, s.cols});
-    expect(bits, "bits", {s.batch, s.rows, s.cols});
-    expect(next, "out", {s.batch, 2, s.rows, s.cols});
-    const T *field = in(g), *image = in(r);
-    const uint8_t* on = bits.data();
-    T* to = out(next);
-    {
-      Unlocked unlocked;
-      shrink_update_adjoint(field, image, on, relax, rho, to, s);
-    }
-    return next;
-  }, no("g"), no("r"), no("bits"), py::arg("relax"), py::arg("rho"), no("out"));
+  m.def(
+      "grad",
+      [](const A& x, A& d) {
+        const Shape s = image_shape(x);
+        expect(d, "out", {s.batch, 2, s.rows, s.cols});
+        const T* from = in(x);
+        T* to = out(d);
+        {
+          Unlocked unlocked;
+          grad(from, to, s);
+        }
+        return d;
+      },
+      no("x"), no("out"));
+  m.def(
+      "grad_adjoint",
+      [](const A& d, A& x) {
+        const Shape s = image_shape(x);
+        expect(d, "d", {s.batch, 2, s.rows, s.cols});
+        const T* from = in(d);
+        T* to = out(x);
+        {
+          Unlocked unlocked;
+          grad_adjoint(from, to, s);
+        }
+        return x;
+      },
+      no("d"), no("out"));
+  m.def(
+      "clip",
+      [](const A& v, T t, A& u) {
+        if (v.size() != u.size()) throw py::value_error("out: expected as many numbers as v has");
+        const T* from = in(v);
+        T* to = out(u);
+        {
+          Unlocked unlocked;
+          clip(from, t, to, 2 * v.size());
+        }
+        return u;
+      },
+      no("v"), py::arg("t"), no("out"));
+  m.def(
+      "shrink",
+      [](const A& v, T t, A& z) {
+        if (v.size() != z.size()) throw py::value_error("out: expected as many numbers as v has");
+        const T* from = in(v);
+        T* to = out(z);
+        {
+          Unlocked unlocked;
+          shrink(from, t, to, 2 * v.size());
+        }
+        return z;
+      },
+      no("v"), py::arg("t"), no("out"));
+  m.def(
+      "support",
+      [](const A& w, T t, Support& bits) {
+        const Shape s = image_shape(bits);
+        expect(w, "w", {s.batch, 2, s.rows, s.cols});
+        const T* from = in(w);
+        uint8_t* to = bits.mutable_data();
+        {
+          Unlocked unlocked;
+          support(from, t, to, s);
+        }
+        return bits;
+      },
+      no("w"), py::arg("t"), no("out"));
+  m.def(
+      "reflect",
+      [](const A& w, T t, A& x) {
+        const Shape s = image_shape(x);
+        expect(w, "w", {s.batch, 2, s.rows, s.cols});
+        const T* from = in(w);
+        T* to = out(x);
+        {
+          Unlocked unlocked;
+          reflect(from, t, to, s);
+        }
+        return x;
+      },
+      no("w"), py::arg("t"), no("out"));
+  m.def(
+      "reflect_tangent",
+      [](const A& dw, const Support& bits, A& x) {
+        const Shape s = image_shape(x);
+        expect(dw, "dw", {s.batch, 2, s.rows, s.cols});
+        expect(bits, "bits", {s.batch, s.rows, s.cols});
+        const T* from = in(dw);
+        const uint8_t* on = bits.data();
+        T* to = out(x);
+        {
+          Unlocked unlocked;
+          reflect_tangent(from, on, to, s);
+        }
+        return x;
+      },
+      no("dw"), no("bits"), no("out"));
+  m.def(
+      "shrink_update",
+      [](const A& w, const A& x, T t, T relax, A& next) {
+        const Shape s = image_shape(x);
+        expect(w, "w", {s.batch, 2, s.rows, s.cols});
+        expect(next, "out", {s.batch, 2, s.rows, s.cols});
+        const T *field = in(w), *image = in(x);
+        T* to = out(next);
+        {
+          Unlocked unlocked;
+          shrink_update(field, image, t, relax, to, s);
+        }
+        return next;
+      },
+      no("w"), no("x"), py::arg("t"), py::arg("relax"), no("out"));
+  m.def(
+      "shrink_update_tangent",
+      [](const A& dw, const A& dx, const Support& bits, T relax, A& next) {
+        const Shape s = image_shape(dx);
+        expect(dw, "dw", {s.batch, 2, s.rows, s.cols});
+        expect(bits, "bits", {s.batch, s.rows, s.cols});
+        expect(next, "out", {s.batch, 2, s.rows, s.cols});
+        const T *field = in(dw), *image = in(dx);
+        const uint8_t* on = bits.data();
+        T* to = out(next);
+        {
+          Unlocked unlocked;
+          shrink_update_tangent(field, image, on, relax, to, s);
+        }
+        return next;
+      },
+      no("dw"), no("dx"), no("bits"), py::arg("relax"), no("out"));
+  m.def(
+      "shrink_update_adjoint",
+      [](const A& g, const A& r, const Support& bits, T relax, T rho, A& next) {
+        const Shape s = image_shape(r);
+        expect(g, "g", {s.batch, 2, s.rows, s.cols});
+        expect(bits, "bits", {s.batch, s.rows, s.cols});
+        expect(next, "out", {s.batch, 2, s.rows, s.cols});
+        const T *field = in(g), *image = in(r);
+        const uint8_t* on = bits.data();
+        T* to = out(next);
+        {
+          Unlocked unlocked;
+          shrink_update_adjoint(field, image, on, relax, rho, to, s);
+        }
+        return next;
+      },
+      no("g"), no("r"), no("bits"), py::arg("relax"), py::arg("rho"), no("out"));
 }
 
 template <class T>
@@ -205,7 +236,8 @@ void register_plan(py::module_& m, const std::string& suffix) {
       .def("copy", [](const State& s) { return State(s); })
       .def("field", [](const State& s) {
         const auto& p = s.plan->passes();
-        A w({static_cast<py::ssize_t>(s.images.size()), py::ssize_t{2}, py::ssize_t{p.rows()}, py::ssize_t{p.cols()}});
+        A w({static_cast<py::ssize_t>(s.images.size()), py::ssize_t{2}, py::ssize_t{p.rows()},
+             py::ssize_t{p.cols()}});
         T* to = out(w);
         Unlocked unlocked;
         for (size_t i = 0; i < s.images.size(); ++i)
@@ -227,113 +259,155 @@ void register_plan(py::module_& m, const std::string& suffix) {
     expect(y, name, {batch, e.passes().samples()});
   };
 
-  py::class_<Engine, std::shared_ptr<Engine>>(m, ("Plan" + suffix).c_str(), "See kspike.reference.Plan.")
-      .def(py::init([](const py::array_t<bool, py::array::c_style>& mask, int threads, const std::string& norm) {
-             if (mask.ndim() != 2 || mask.size() == 0) throw py::value_error("mask: expected (rows, cols)");
-             return std::make_shared<Engine>(mask.data(), static_cast<int>(mask.shape(0)), static_cast<int>(mask.shape(1)),
-                                             threads, norm_of(norm));
-           }), no("mask"), py::arg("threads"), py::arg("norm") = "separable")
-      .def("forward", [=](Engine& e, const A& x, A& y) {
-        const int64_t batch = images(e, x, "x");
-        samples(e, y, "out", batch);
-        const T* from = in(x);
-        T* to = out(y);
-        {
-          Unlocked unlocked;
-          e.forward(from, to, batch);
-        }
-        return y;
-      }, no("x"), no("out"))
-      .def("adjoint", [=](Engine& e, const A& y, A& x) {
-        const int64_t batch = images(e, x, "out");
-        samples(e, y, "y", batch);
-        const T* from = in(y);
-        T* to = out(x);
-        {
-          Unlocked unlocked;
-          e.adjoint(from, to, batch);
-        }
-        return x;
-      }, no("y"), no("out"))
-      .def("resolvent", [=](Engine& e, const A& b, double rho, A& x) {
-        const int64_t batch = images(e, b, "b");
-        if (images(e, x, "out") != batch) throw py::value_error("out: expected the batch of b");
-        const T* from = in(b);
-        T* to = out(x);
-        {
-          Unlocked unlocked;
-          e.resolvent(from, rho, to, batch);
-        }
-        return x;
-      }, no("b"), py::arg("rho"), no("out"))
-      .def("state", [](const std::shared_ptr<Engine>& e, const A& w) {
-        expect(w, "w", {w.ndim() ? w.shape(0) : 0, 2, e->passes().rows(), e->passes().cols()});
-        const T* from = in(w);
-        const int64_t batch = w.shape(0);
-        Unlocked unlocked;
-        return State{e, e->load_state(from, batch)};
-      }, no("w"))
-      .def("tape", [](const std::shared_ptr<Engine>& e, int64_t batch) {
-        return std::make_unique<Tape>(Tape{e, typename Engine::Tape(static_cast<size_t>(batch))});
-      }, py::arg("batch"))
-      .def("freeze", [](const std::shared_ptr<Engine>& e, const State& state, double t) {
-        if (state.plan != e) throw py::value_error("state: expected one of this plan");
-        Unlocked unlocked;
-        return std::make_unique<Tape>(Tape{e, e->freeze(state.images, t)});
-      }, py::arg("state"), py::arg("t"))
-      .def("iterate", [=](const std::shared_ptr<Engine>& e, State& state, const A& y, A& x, double t, double rho, double relax,
-                          int64_t iterations, const std::optional<py::array_t<double, py::array::c_style>>& stop, Tape* tape,
-                          const std::optional<A>& rhs) {
-        const int64_t batch = static_cast<int64_t>(state.images.size());
-        if (state.plan != e || (tape && tape->plan != e)) throw py::value_error("state, tape: expected those of this plan");
-        if (images(*e, x, "x") != batch || (tape && static_cast<int64_t>(tape->images.size()) != batch))
-          throw py::value_error("x, tape: expected the batch of the state");
-        samples(*e, y, "y", batch);
-        if (stop) expect(*stop, "stop", {batch});
-        if (rhs && images(*e, *rhs, "rhs") != batch) throw py::value_error("rhs: expected the batch of the state");
-        py::array_t<int64_t> count(batch);
-        py::array_t<double> change(batch);
-        std::fill_n(count.mutable_data(), batch, 0);
-        std::fill_n(change.mutable_data(), batch, std::numeric_limits<double>::infinity());
-        {
-          const T* from = in(y);
-          T* to = out(x);
-          const double* threshold = stop ? stop->data() : nullptr;
-          const T* image = rhs ? in(*rhs) : nullptr;
-          int64_t* counts = count.mutable_data();
-          double* changes = change.mutable_data();
-          Unlocked unlocked;
-          e->iterate(state.images, from, to, t, rho, relax, iterations, threshold, tape ? &tape->images : nullptr, image,
-                     counts, changes);
-        }
-        return py::make_tuple(count, change);
-      }, py::arg("state"), no("y"), no("x"), py::arg("t"), py::arg("rho"), py::arg("relax"), py::arg("iterations"),
-         py::arg("stop").noconvert() = py::none(), py::arg("tape") = nullptr, py::arg("rhs").noconvert() = py::none())
-      .def("tangent", [=](const std::shared_ptr<Engine>& e, State& state, const Tape& tape, const A& g, A& dx, double rho,
-                          double relax, int64_t iterations) {
-        const size_t batch = state.images.size();
-        if (state.plan != e || tape.plan != e) throw py::value_error("state, tape: expected those of this plan");
-        if (tape.images.size() != batch || images(*e, g, "g") != static_cast<int64_t>(batch) ||
-            images(*e, dx, "dx") != static_cast<int64_t>(batch))
-          throw py::value_error("tape, g, dx: expected the batch of the state");
-        for (const auto& image : tape.images)
-          if (image.count == 0) throw py::value_error("tape: expected at least one step");
-        const T* from = in(g);
-        T* to = out(dx);
-        Unlocked unlocked;
-        e->tangent(state.images, tape.images, from, to, rho, relax, iterations);
-      }, py::arg("state"), py::arg("tape"), no("g"), no("dx"), py::arg("rho"), py::arg("relax"), py::arg("iterations"))
-      .def("reverse", [=](const std::shared_ptr<Engine>& e, const Tape& tape, const A& g, A& y, A& w, double rho, double relax) {
-        const int64_t batch = static_cast<int64_t>(tape.images.size());
-        if (tape.plan != e) throw py::value_error("tape: expected one of this plan");
-        if (images(*e, g, "g") != batch) throw py::value_error("g: expected the batch of the tape");
-        samples(*e, y, "y", batch);
-        expect(w, "w", {batch, 2, e->passes().rows(), e->passes().cols()});
-        const T* from = in(g);
-        T *to_y = out(y), *to_w = out(w);
-        Unlocked unlocked;
-        e->reverse(tape.images, from, to_y, to_w, rho, relax);
-      }, py::arg("tape"), no("g"), no("y"), no("w"), py::arg("rho"), py::arg("relax"));
+  py::class_<Engine, std::shared_ptr<Engine>>(m, ("Plan" + suffix).c_str(),
+                                              "See kspike.reference.Plan.")
+      .def(py::init([](const py::array_t<bool, py::array::c_style>& mask, int threads,
+                       const std::string& norm) {
+             if (mask.ndim() != 2 || mask.size() == 0)
+               throw py::value_error("mask: expected (rows, cols)");
+             return std::make_shared<Engine>(mask.data(), static_cast<int>(mask.shape(0)),
+                                             static_cast<int>(mask.shape(1)), threads,
+                                             norm_of(norm));
+           }),
+           no("mask"), py::arg("threads"), py::arg("norm") = "separable")
+      .def(
+          "forward",
+          [=](Engine& e, const A& x, A& y) {
+            const int64_t batch = images(e, x, "x");
+            samples(e, y, "out", batch);
+            const T* from = in(x);
+            T* to = out(y);
+            {
+              Unlocked unlocked;
+              e.forward(from, to, batch);
+            }
+            return y;
+          },
+          no("x"), no("out"))
+      .def(
+          "adjoint",
+          [=](Engine& e, const A& y, A& x) {
+            const int64_t batch = images(e, x, "out");
+            samples(e, y, "y", batch);
+            const T* from = in(y);
+            T* to = out(x);
+            {
+              Unlocked unlocked;
+              e.adjoint(from, to, batch);
+            }
+            return x;
+          },
+          no("y"), no("out"))
+      .def(
+          "resolvent",
+          [=](Engine& e, const A& b, double rho, A& x) {
+            const int64_t batch = images(e, b, "b");
+            if (images(e, x, "out") != batch) throw py::value_error("out: expected the batch of b");
+            const T* from = in(b);
+            T* to = out(x);
+            {
+              Unlocked unlocked;
+              e.resolvent(from, rho, to, batch);
+            }
+            return x;
+          },
+          no("b"), py::arg("rho"), no("out"))
+      .def(
+          "state",
+          [](const std::shared_ptr<Engine>& e, const A& w) {
+            expect(w, "w", {w.ndim() ? w.shape(0) : 0, 2, e->passes().rows(), e->passes().cols()});
+            const T* from = in(w);
+            const int64_t batch = w.shape(0);
+            Unlocked unlocked;
+            return State{e, e->load_state(from, batch)};
+          },
+          no("w"))
+      .def(
+          "tape",
+          [](const std::shared_ptr<Engine>& e, int64_t batch) {
+            return std::make_unique<Tape>(
+                Tape{e, typename Engine::Tape(static_cast<size_t>(batch))});
+          },
+          py::arg("batch"))
+      .def(
+          "freeze",
+          [](const std::shared_ptr<Engine>& e, const State& state, double t) {
+            if (state.plan != e) throw py::value_error("state: expected one of this plan");
+            Unlocked unlocked;
+            return std::make_unique<Tape>(Tape{e, e->freeze(state.images, t)});
+          },
+          py::arg("state"), py::arg("t"))
+      .def(
+          "iterate",
+          [=](const std::shared_ptr<Engine>& e, State& state, const A& y, A& x, double t,
+              double rho, double relax, int64_t iterations,
+              const std::optional<py::array_t<double, py::array::c_style>>& stop, Tape* tape,
+              const std::optional<A>& rhs) {
+            const int64_t batch = static_cast<int64_t>(state.images.size());
+            if (state.plan != e || (tape && tape->plan != e))
+              throw py::value_error("state, tape: expected those of this plan");
+            if (images(*e, x, "x") != batch ||
+                (tape && static_cast<int64_t>(tape->images.size()) != batch))
+              throw py::value_error("x, tape: expected the batch of the state");
+            samples(*e, y, "y", batch);
+            if (stop) expect(*stop, "stop", {batch});
+            if (rhs && images(*e, *rhs, "rhs") != batch)
+              throw py::value_error("rhs: expected the batch of the state");
+            py::array_t<int64_t> count(batch);
+            py::array_t<double> change(batch);
+            std::fill_n(count.mutable_data(), batch, 0);
+            std::fill_n(change.mutable_data(), batch, std::numeric_limits<double>::infinity());
+            {
+              const T* from = in(y);
+              T* to = out(x);
+              const double* threshold = stop ? stop->data() : nullptr;
+              const T* image = rhs ? in(*rhs) : nullptr;
+              int64_t* counts = count.mutable_data();
+              double* changes = change.mutable_data();
+              Unlocked unlocked;
+              e->iterate(state.images, from, to, t, rho, relax, iterations, threshold,
+                         tape ? &tape->images : nullptr, image, counts, changes);
+            }
+            return py::make_tuple(count, change);
+          },
+          py::arg("state"), no("y"), no("x"), py::arg("t"), py::arg("rho"), py::arg("relax"),
+          py::arg("iterations"), py::arg("stop").noconvert() = py::none(),
+          py::arg("tape") = nullptr, py::arg("rhs").noconvert() = py::none())
+      .def(
+          "tangent",
+          [=](const std::shared_ptr<Engine>& e, State& state, const Tape& tape, const A& g, A& dx,
+              double rho, double relax, int64_t iterations) {
+            const size_t batch = state.images.size();
+            if (state.plan != e || tape.plan != e)
+              throw py::value_error("state, tape: expected those of this plan");
+            if (tape.images.size() != batch || images(*e, g, "g") != static_cast<int64_t>(batch) ||
+                images(*e, dx, "dx") != static_cast<int64_t>(batch))
+              throw py::value_error("tape, g, dx: expected the batch of the state");
+            for (const auto& image : tape.images)
+              if (image.count == 0) throw py::value_error("tape: expected at least one step");
+            const T* from = in(g);
+            T* to = out(dx);
+            Unlocked unlocked;
+            e->tangent(state.images, tape.images, from, to, rho, relax, iterations);
+          },
+          py::arg("state"), py::arg("tape"), no("g"), no("dx"), py::arg("rho"), py::arg("relax"),
+          py::arg("iterations"))
+      .def(
+          "reverse",
+          [=](const std::shared_ptr<Engine>& e, const Tape& tape, const A& g, A& y, A& w,
+              double rho, double relax) {
+            const int64_t batch = static_cast<int64_t>(tape.images.size());
+            if (tape.plan != e) throw py::value_error("tape: expected one of this plan");
+            if (images(*e, g, "g") != batch)
+              throw py::value_error("g: expected the batch of the tape");
+            samples(*e, y, "y", batch);
+            expect(w, "w", {batch, 2, e->passes().rows(), e->passes().cols()});
+            const T* from = in(g);
+            T *to_y = out(y), *to_w = out(w);
+            Unlocked unlocked;
+            e->reverse(tape.images, from, to_y, to_w, rho, relax);
+          },
+          py::arg("tape"), no("g"), no("y"), no("w"), py::arg("rho"), py::arg("relax"));
 }
 
 }  // namespace

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 // W discrete Fourier transforms side by side, of any length, in place.
 //
-// Element j of all W transforms is one pair of vectors at p + 2 W j: W real parts, then W imaginary parts. A transform of
-// length n = R M is R-point butterflies over elements M apart, twiddles, and R transforms of length M on contiguous blocks
-// (decimation in frequency), each done to its end before the next, so that all but the first stage run in the L1 cache. The
-// result is left in the order this produces: position q holds frequency order()[q]. The inverse runs the same stages
-// backwards and needs no reordering either, and whatever acts on single frequencies can be fused between the two last
-// stages, in registers. Both directions are unnormalised. Lengths with a prime factor above kLargestRadix go through
-// Bluestein's convolution and keep their natural order.
+// Element j of all W transforms is one pair of vectors at p + 2 W j: W real parts, then W imaginary
+// parts. A transform of length n = R M is R-point butterflies over elements M apart, twiddles, and
+// R transforms of length M on contiguous blocks (decimation in frequency), each done to its end
+// before the next, so that all but the first stage run in the L1 cache. The result is left in the
+// order this produces: position q holds frequency order()[q]. The inverse runs the same stages
+// backwards and needs no reordering either, and whatever acts on single frequencies can be fused
+// between the two last stages, in registers. Both directions are unnormalised. Lengths with a prime
+// factor above kLargestRadix go through Bluestein's convolution and keep their natural order.
 #pragma once
 
 #include <cmath>
@@ -50,7 +51,8 @@ KSPIKE_INLINE Complex<V> rotate(Complex<V> a, C c, C s) {
   return {a.re * c + a.im * s, a.im * c - a.re * s};
 }
 
-// (cos, sin) of 2 pi k / n, to the last digit: by symmetry, in whole numbers, from an angle of at most pi / 4.
+// (cos, sin) of 2 pi k / n, to the last digit: by symmetry, in whole numbers, from an angle of at
+// most pi / 4.
 inline Complex<double> root(int64_t k, int64_t n) {
   auto turn = [](auto& self, int64_t eighths, int64_t whole) -> Complex<double> {
     if (2 * eighths > whole) {
@@ -65,7 +67,8 @@ inline Complex<double> root(int64_t k, int64_t n) {
       const Complex<double> r = self(self, whole / 4 - eighths, whole);
       return {r.im, r.re};
     }
-    const double angle = 2 * std::numbers::pi * static_cast<double>(eighths) / static_cast<double>(whole);
+    const double angle =
+        2 * std::numbers::pi * static_cast<double>(eighths) / static_cast<double>(whole);
     return {std::cos(angle), std::sin(angle)};
   };
   return turn(turn, 8 * (k % n), 8 * n);
@@ -109,7 +112,8 @@ struct Butterfly<8, S, T, V> {
     Four::run(x[1], x[3], x[5], x[7]);
     const Complex<V> even1 = x[2], even2 = x[4], even3 = x[6];
     const Complex<V> i1 = times_i<S>(x[3]), i3 = times_i<S>(x[7]);
-    const Complex<V> p = x[3] + i1, q = i3 - x[7];  // h p = x[3] exp(S i pi/4), h q = x[7] exp(S 3 i pi/4)
+    const Complex<V> p = x[3] + i1,
+                     q = i3 - x[7];  // h p = x[3] exp(S i pi/4), h q = x[7] exp(S 3 i pi/4)
     const Complex<V> even0 = x[0], odd0 = x[1], odd2 = times_i<S>(x[5]);
     x[0] = even0 + odd0;
     x[4] = even0 - odd0;
@@ -266,7 +270,9 @@ class Fft {
   int size() const { return n_; }
   const std::vector<int>& order() const { return order_; }
   // Numbers of scratch, 64-byte aligned, that each call needs.
-  size_t scratch() const { return convolution_ ? static_cast<size_t>(convolution_->size()) * kElement : 0; }
+  size_t scratch() const {
+    return convolution_ ? static_cast<size_t>(convolution_->size()) * kElement : 0;
+  }
 
   void forward(T* p, T* scratch) const {
     if (convolution_) return bluestein<kForward>(p, scratch);
@@ -312,8 +318,9 @@ class Fft {
     for (int p = 3; p <= kLargestRadix; p += 2)
       for (; n % p == 0; n /= p) radices.push_back(p);
     if (n > 1) return {};
-    // Eights, which fit in 32 registers and are few enough streams for a set of the L1 cache; what is left over goes into
-    // one 2 or 4 at the start or one 16 at the end, where its elements lie close together.
+    // Eights, which fit in 32 registers and are few enough streams for a set of the L1 cache; what
+    // is left over goes into one 2 or 4 at the start or one 16 at the end, where its elements lie
+    // close together.
     const int rest = twos % 3 == 1 && twos > 1 ? 4 : twos % 3;
     if (rest == 1 || rest == 2) radices.push_back(1 << rest);
     for (int eights = (twos - rest) / 3; eights > 0; --eights) radices.push_back(8);
@@ -346,7 +353,8 @@ class Fft {
       butterfly<R, kForward>(stage, x);
       put(p, x[0]);
 #pragma GCC unroll 16
-      for (int k = 1; k < radix; ++k, tw += 2) put(p + k * step, rotate<kForward>(x[k], tw[0], tw[1]));
+      for (int k = 1; k < radix; ++k, tw += 2)
+        put(p + k * step, rotate<kForward>(x[k], tw[0], tw[1]));
     }
   }
   template <int R>
@@ -358,7 +366,8 @@ class Fft {
       Element x[kPoints<R>];
       x[0] = get(p);
 #pragma GCC unroll 16
-      for (int k = 1; k < radix; ++k, tw += 2) x[k] = rotate<kInverse>(get(p + k * step), tw[0], tw[1]);
+      for (int k = 1; k < radix; ++k, tw += 2)
+        x[k] = rotate<kInverse>(get(p + k * step), tw[0], tw[1]);
       butterfly<R, kInverse>(stage, x);
 #pragma GCC unroll 16
       for (int k = 0; k < radix; ++k) put(p + k * step, x[k]);
@@ -395,21 +404,33 @@ class Fft {
     }
   }
 
-  // f.template operator()<R>() with the stage's radix as a constant; 0 stands for one that is only known at run time.
+  // f.template operator()<R>() with the stage's radix as a constant; 0 stands for one that is only
+  // known at run time.
   template <class F>
   static KSPIKE_INLINE void with_radix(int R, F&& f) {
     switch (R) {
-      case 1: return f.template operator()<1>();
-      case 2: return f.template operator()<2>();
-      case 3: return f.template operator()<3>();
-      case 4: return f.template operator()<4>();
-      case 5: return f.template operator()<5>();
-      case 7: return f.template operator()<7>();
-      case 8: return f.template operator()<8>();
-      case 11: return f.template operator()<11>();
-      case 13: return f.template operator()<13>();
-      case 16: return f.template operator()<16>();
-      default: return f.template operator()<0>();
+      case 1:
+        return f.template operator()<1>();
+      case 2:
+        return f.template operator()<2>();
+      case 3:
+        return f.template operator()<3>();
+      case 4:
+        return f.template operator()<4>();
+      case 5:
+        return f.template operator()<5>();
+      case 7:
+        return f.template operator()<7>();
+      case 8:
+        return f.template operator()<8>();
+      case 11:
+        return f.template operator()<11>();
+      case 13:
+        return f.template operator()<13>();
+      case 16:
+        return f.template operator()<16>();
+      default:
+        return f.template operator()<0>();
     }
   }
 
@@ -444,8 +465,8 @@ class Fft {
     }
   }
 
-  // Bluestein: jk = (j^2 + k^2 - (k - j)^2) / 2 turns the transform into a convolution with the chirp
-  // exp(i pi j^2 / n), done by transforms of a length >= 2 n - 1 without large primes.
+  // Bluestein: jk = (j^2 + k^2 - (k - j)^2) / 2 turns the transform into a convolution with the
+  // chirp exp(i pi j^2 / n), done by transforms of a length >= 2 n - 1 without large primes.
   void plan_bluestein() {
     int length = 2 * n_ - 1;
     auto smooth = [](int n) {
@@ -464,7 +485,8 @@ class Fft {
       chirp_[2 * j] = static_cast<T>(chirp[j].re);
       chirp_[2 * j + 1] = static_cast<T>(chirp[j].im);
     }
-    // The spectrum of the chirp, one lane in double, in the order of the convolution's positions, over its length.
+    // The spectrum of the chirp, one lane in double, in the order of the convolution's positions,
+    // over its length.
     Fft<double, 2> exact(length);
     struct alignas(64) Line {
       double v[8];

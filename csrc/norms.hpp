@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The stencils of passes.hpp, for each norm of D x: which of the four parts of a pixel shrink together. A family of
-// stencils says what one step of the tape holds of W pixels: kRecords items of type Record. Meaning: kspike/reference.py.
+// The stencils of passes.hpp, for each norm of D x: which of the four parts of a pixel shrink
+// together. A family of stencils says what one step of the tape holds of W pixels: kRecords items
+// of type Record. Meaning: kspike/reference.py.
 #pragma once
 
 #include "passes.hpp"
@@ -24,8 +25,8 @@ struct Separable {
   static void record(const T* w, typename S::V t, Record* bits) { *bits = support4<T, W>(w, t); }
 };
 
-// K parts together, 2 for the modulus of a component and 4 for the length of the pixel's gradient. Their support is the
-// field s = shrink(w) / |w|, four vectors a pixel.
+// K parts together, 2 for the modulus of a component and 4 for the length of the pixel's gradient.
+// Their support is the field s = shrink(w) / |w|, four vectors a pixel.
 template <class T, int W, int K>
 struct Joint {
   using S = Simd<T, W>;
@@ -40,7 +41,8 @@ struct Joint {
       const V guess = (V)_mm512_maskz_rsqrt14_ps(0xffff, (__m512)v);
       return guess * (T(1.5) - T(0.5) * v * guess * guess);
     }
-    if constexpr (sizeof(V) == 64 && sizeof(T) == 8) return 1 / (V)_mm512_maskz_sqrt_pd(0xff, (__m512d)v);
+    if constexpr (sizeof(V) == 64 && sizeof(T) == 8)
+      return 1 / (V)_mm512_maskz_sqrt_pd(0xff, (__m512d)v);
 #elif defined(__AVX2__)
     if constexpr (sizeof(V) == 32 && sizeof(T) == 4) return 1 / (V)_mm256_sqrt_ps((__m256)v);
     if constexpr (sizeof(V) == 32 && sizeof(T) == 8) return 1 / (V)_mm256_sqrt_pd((__m256d)v);
@@ -93,7 +95,8 @@ struct Joint {
     store(tape, s);
   }
 
-  // The symmetric matrix S of a pixel from its support: S v = length v + weight <s, v> s, group by group.
+  // The symmetric matrix S of a pixel from its support: S v = length v + weight <s, v> s, group by
+  // group.
   struct Slope {
     V s[4], length[4 / K], weight[4 / K];
     KSPIKE_INLINE explicit Slope(const T* tape) {

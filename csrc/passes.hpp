@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MIT
-// The two passes of the fused ADMM iteration over one image; admm.hpp strings them together. Meaning: kspike/reference.py.
+// The two passes of the fused ADMM iteration over one image; admm.hpp strings them together.
+// Meaning: kspike/reference.py.
 //
 //   column pass   h <- IFFT_rows((FFT_rows(h) + data) / (N (M / rho + K)))       tiles of W columns
-//   row pass      x = IFFT_cols(h);  w, f <- stencil(w, D x);  h <- FFT_cols(D* f)    groups of W rows
+//   row pass      x = IFFT_cols(h);  w, f <- stencil(w, D x);  h <- FFT_cols(D* f)    groups of W
+//   rows
 //
-// h, the half-transformed spectrum, lies in tiles of W columns: [tile][row][W re | W im]. The state w lies in groups of W
-// rows: [group][column][4 parts][W]. Both passes are W transforms side by side (fft.hpp) with a W x W transpose between
-// them, and in the row pass the stencil is arithmetic between neighbouring vectors: right is the next vector, down the next
-// lane. Frequencies stay in the order in which the transforms leave them; mask, symbol and data are stored to match, and
-// the centring of F is a phase on the m samples: nothing is ever shifted or reordered.
+// h, the half-transformed spectrum, lies in tiles of W columns: [tile][row][W re | W im]. The state
+// w lies in groups of W rows: [group][column][4 parts][W]. Both passes are W transforms side by
+// side (fft.hpp) with a W x W transpose between them, and in the row pass the stencil is arithmetic
+// between neighbouring vectors: right is the next vector, down the next lane. Frequencies stay in
+// the order in which the transforms leave them; mask, symbol and data are stored to match, and the
+// centring of F is a phase on the m samples: nothing is ever shifted or reordered.
 #pragma once
 
 #include <sys/mman.h>
@@ -26,12 +29,14 @@
 
 namespace kspike {
 
-// Zeroed memory for vectors, on huge pages where it is large and the system has them: a group of rows touches every tile.
+// Zeroed memory for vectors, on huge pages where it is large and the system has them: a group of
+// rows touches every tile.
 template <class T>
 class Aligned {
  public:
   Aligned() = default;
-  explicit Aligned(size_t n) : size_(n), p_(static_cast<T*>(::operator new(bytes(n), alignment(n)))) {
+  explicit Aligned(size_t n)
+      : size_(n), p_(static_cast<T*>(::operator new(bytes(n), alignment(n)))) {
 #if defined(MADV_HUGEPAGE)
     if (is_large(n)) madvise(p_, bytes(n), MADV_HUGEPAGE);
 #endif
@@ -51,8 +56,12 @@ class Aligned {
 
  private:
   static bool is_large(size_t n) { return n * sizeof(T) >= size_t{4} << 20; }
-  static std::align_val_t alignment(size_t n) { return std::align_val_t{is_large(n) ? size_t{2} << 20 : 64}; }
-  static size_t bytes(size_t n) { return (n * sizeof(T) / 64 + 2) * 64; }  // room for a vector read past the end
+  static std::align_val_t alignment(size_t n) {
+    return std::align_val_t{is_large(n) ? size_t{2} << 20 : 64};
+  }
+  static size_t bytes(size_t n) {
+    return (n * sizeof(T) / 64 + 2) * 64;
+  }  // room for a vector read past the end
   void swap(Aligned& other) {
     std::swap(size_, other.size_);
     std::swap(p_, other.p_);
@@ -69,10 +78,10 @@ template <class T>
 struct Team {
   explicit Team(int size) : members(size), barrier(size) {}
   struct Member {
-    Aligned<T> rows[3];    // three groups of W rows in flight
-    Aligned<T> above;      // f, channel 0, of the row above the group: one complex number per column
-    Aligned<T> first_x;    // x in the first row of the member's band, for the band above
-    Aligned<T> last_f;     // f in its last row, for the band below
+    Aligned<T> rows[3];  // three groups of W rows in flight
+    Aligned<T> above;    // f, channel 0, of the row above the group: one complex number per column
+    Aligned<T> first_x;  // x in the first row of the member's band, for the band above
+    Aligned<T> last_f;   // f in its last row, for the band below
     Aligned<T> transform;  // what the transforms need
     double change = 0;
   };
@@ -91,7 +100,8 @@ struct Team {
   // The k-th member's part of 0 ... n - 1.
   std::pair<int, int> share(int n, int k) const {
     const int64_t size64 = size();
-    return {static_cast<int>(n * int64_t{k} / size64), static_cast<int>(n * int64_t{k + 1} / size64)};
+    return {static_cast<int>(n * int64_t{k} / size64),
+            static_cast<int>(n * int64_t{k + 1} / size64)};
   }
 };
 
@@ -106,12 +116,21 @@ class Passes {
   static constexpr int E = 2 * W;  // numbers per element
 
   Passes(const bool* mask, int rows, int cols)
-      : rows_(rows), cols_(cols), tiles_((cols + W - 1) / W), groups_((rows + W - 1) / W),
-        pitch_(static_cast<size_t>(groups_ * W + 1) * E),  // one row more, so that tiles do not share sets of the cache
-        down_(rows), along_(cols), bits_(static_cast<size_t>(tiles_) * rows), first_(tiles_ + 1),
-        symbol_rows_(rows), symbol_cols_(static_cast<size_t>(tiles_) * W) {
+      : rows_(rows),
+        cols_(cols),
+        tiles_((cols + W - 1) / W),
+        groups_((rows + W - 1) / W),
+        pitch_(static_cast<size_t>(groups_ * W + 1) *
+               E),  // one row more, so that tiles do not share sets of the cache
+        down_(rows),
+        along_(cols),
+        bits_(static_cast<size_t>(tiles_) * rows),
+        first_(tiles_ + 1),
+        symbol_rows_(rows),
+        symbol_cols_(static_cast<size_t>(tiles_) * W) {
     auto symbol = [this](int k, int n) {
-      const double half = root(k, 2 * int64_t{n}).im;  // 2 - 2 cos a = 4 sin(a / 2)^2, exact for small a
+      const double half =
+          root(k, 2 * int64_t{n}).im;  // 2 - 2 cos a = 4 sin(a / 2)^2, exact for small a
       return static_cast<T>(4 * pixels() * half * half);
     };
     std::vector<int64_t> sample(static_cast<size_t>(rows) * cols, -1);
@@ -126,13 +145,16 @@ class Passes {
       for (int p = 0; p < rows; ++p)
         for (int l = 0; l < W && c * W + l < cols; ++l) {
           const int kr = down_.order()[p], kc = along_.order()[c * W + l];
-          const size_t at = static_cast<size_t>((kr + rows / 2) % rows) * cols + (kc + cols / 2) % cols;
+          const size_t at =
+              static_cast<size_t>((kr + rows / 2) % rows) * cols + (kc + cols / 2) % cols;
           // Where neither the mask nor the symbol holds the mean of x, a sample of value zero does.
           if (!mask[at] && (kr || kc)) continue;
           bits_[static_cast<size_t>(c) * rows + p] |= static_cast<Bits>(1u << l);
           source_.push_back(sample[at]);
-          const int64_t turn_rows = int64_t{kr} * (rows / 2) % rows, turn_cols = int64_t{kc} * (cols / 2) % cols;
-          const Complex<double> phase = root(turn_rows * cols + turn_cols * rows, int64_t{rows} * cols);
+          const int64_t turn_rows = int64_t{kr} * (rows / 2) % rows,
+                        turn_cols = int64_t{kc} * (cols / 2) % cols;
+          const Complex<double> phase =
+              root(turn_rows * cols + turn_cols * rows, int64_t{rows} * cols);
           phase_.push_back(static_cast<T>(phase.re));
           phase_.push_back(static_cast<T>(phase.im));
         }
@@ -150,11 +172,14 @@ class Passes {
   size_t spectrum_size() const { return tiles_ * pitch_; }
   size_t field_size() const { return steps() * 4 * W; }
   size_t data_size() const { return 2 * source_.size(); }
-  size_t steps() const { return static_cast<size_t>(groups_) * cols_; }  // Bits4 per step of the tape
+  size_t steps() const {
+    return static_cast<size_t>(groups_) * cols_;
+  }  // Bits4 per step of the tape
 
   void prepare(Team<T>& team) const {
     for (auto& member : team.members) {
-      for (Aligned<T>& group : member.rows) group = Aligned<T>((static_cast<size_t>(tiles_) * W + 1) * E);
+      for (Aligned<T>& group : member.rows)
+        group = Aligned<T>((static_cast<size_t>(tiles_) * W + 1) * E);
       for (Aligned<T>* row : {&member.above, &member.first_x, &member.last_f})
         *row = Aligned<T>(2 * static_cast<size_t>(cols_));
       member.transform = Aligned<T>(std::max(down_.scratch(), along_.scratch()));
@@ -163,7 +188,8 @@ class Passes {
     team.rhs_rows.resize(groups_);
   }
 
-  // --- samples and columns --------------------------------------------------------------------------------------------
+  // --- samples and columns
+  // --------------------------------------------------------------------------------------------
 
   // The samples y, in the order the column pass meets them and scaled for it: sqrt(N) / rho P* y.
   void load_data(const T* y, double rho, T* data) const {
@@ -172,7 +198,8 @@ class Passes {
     for (const Bits bits : bits_) {
       const int n = std::popcount(bits);
       for (int i = 0; i < n; ++i, ++s) {
-        const Complex<T> value = source_[s] < 0 ? Complex<T>{0, 0} : unphased(y + 2 * source_[s], s);
+        const Complex<T> value =
+            source_[s] < 0 ? Complex<T>{0, 0} : unphased(y + 2 * source_[s], s);
         data[2 * s - i] = scale * value.re;
         data[2 * s - i + n] = scale * value.im;
       }
@@ -185,7 +212,8 @@ class Passes {
       for (unsigned bits = bits_[static_cast<size_t>(c) * rows_ + p]; bits; bits &= bits - 1, ++s) {
         if (source_[s] < 0) continue;
         const int l = std::countr_zero(bits);
-        const Complex<T> value = rotate<1>(Complex<T>{tile[l], tile[l + W]}, phase_[2 * s], phase_[2 * s + 1]);
+        const Complex<T> value =
+            rotate<1>(Complex<T>{tile[l], tile[l + W]}, phase_[2 * s], phase_[2 * s + 1]);
         y[2 * source_[s]] = scale * value.re;
         y[2 * source_[s] + 1] = scale * value.im;
       }
@@ -205,7 +233,8 @@ class Passes {
 
   enum class Data { kNone, kSamples, kTotal };
 
-  // One tile: h <- IFFT((FFT(h) + data) / (N (M / rho + K))); with kTotal, also total <- total + the quotient.
+  // One tile: h <- IFFT((FFT(h) + data) / (N (M / rho + K))); with kTotal, also total <- total +
+  // the quotient.
   template <Data D>
   void column_pass(int c, T* h, double rho, const T* data, T* total, T* scratch) const {
     Diagonal<D> op{symbol_rows_.data(),
@@ -220,7 +249,8 @@ class Passes {
   void columns_inverse(int c, T* h, T* scratch) const { down_.inverse(h + c * pitch_, scratch); }
   T* tile(T* h, int c) const { return h + c * pitch_; }
 
-  // --- rows -----------------------------------------------------------------------------------------------------------
+  // --- rows
+  // -----------------------------------------------------------------------------------------------------------
 
   // h <- FFT_cols(image), and image <- scale IFFT_cols(h), on the k-th member's groups.
   void rows_forward(const T* image, T* h, Team<T>& team, int k) const {
@@ -238,7 +268,8 @@ class Passes {
     }
   }
 
-  // Writes scale x to `image`, interleaved, when x is at hand; measures its change since the last time on request.
+  // Writes scale x to `image`, interleaved, when x is at hand; measures its change since the last
+  // time on request.
   struct Output {
     T* image = nullptr;
     T scale = 1;
@@ -250,10 +281,12 @@ class Passes {
     T scale = 1;
   };
 
-  // The row pass on the k-th member's band of groups. `stencil(at, d, f)` turns the four parts d of D x at element `at` of
-  // the state into those of f, updating the state where its argument `kStore` is set; without kImage there is no x, only f.
+  // The row pass on the k-th member's band of groups. `stencil(at, d, f)` turns the four parts d of
+  // D x at element `at` of the state into those of f, updating the state where its argument
+  // `kStore` is set; without kImage there is no x, only f.
   template <bool kImage, class Stencil>
-  void row_pass(T* h, const Stencil& stencil, Team<T>& team, int k, Output output = {}, Input input = {}) const {
+  void row_pass(T* h, const Stencil& stencil, Team<T>& team, int k, Output output = {},
+                Input input = {}) const {
     auto& me = team.members[k];
     const auto [first, end] = team.share(groups_, k);
     T* here = me.rows[0].data();
@@ -281,7 +314,8 @@ class Passes {
         if (!last) from_spectrum(g + 1, h, below, me.transform.data());
       }
       if (rows_ - g * W >= W)
-        stencil_pass<kImage, true>(g, here, last ? next_band : below, last ? 2 : E, last ? 1 : W, me.above.data(), stencil);
+        stencil_pass<kImage, true>(g, here, last ? next_band : below, last ? 2 : E, last ? 1 : W,
+                                   me.above.data(), stencil);
       else
         stencil_pass<kImage, false>(g, here, next_band, 2, 1, me.above.data(), stencil);
       if (g == first) {  // waits for f of the row above the band
@@ -300,7 +334,8 @@ class Passes {
       held[j * E] += row_above[2 * j];
       held[j * E + W] += row_above[2 * j + 1];
     }
-    if (input.image && team.rhs_rows[first]) read_image<true>(input.image, input.scale, first, held);
+    if (input.image && team.rhs_rows[first])
+      read_image<true>(input.image, input.scale, first, held);
     to_spectrum(first, held, h, me.transform.data());
   }
 
@@ -313,7 +348,8 @@ class Passes {
     }
   }
 
-  // f(position in the grouped state, position in the natural field) for every number of w, (2, rows, cols) complex.
+  // f(position in the grouped state, position in the natural field) for every number of w, (2,
+  // rows, cols) complex.
   template <class F>
   void for_field(F&& f) const {
     for (int channel = 0; channel < 2; ++channel)
@@ -391,8 +427,8 @@ class Passes {
     }
   }
 
-  // Group g of an interleaved image (rows, cols) <-> vectors over its rows, in blocks of W x W pixels; what a block lacks of
-  // those, at the last rows and columns, a copy of it has as zeros.
+  // Group g of an interleaved image (rows, cols) <-> vectors over its rows, in blocks of W x W
+  // pixels; what a block lacks of those, at the last rows and columns, a copy of it has as zeros.
   template <bool kAdd>
   void read_image(const T* image, T scale, int g, T* x) const {
     const int height = std::min(W, rows_ - g * W);
@@ -460,10 +496,12 @@ class Passes {
     return largest;
   }
 
-  // x -> f -> D* f in place on group g. Lane 0 of the row below the group is at below[j * step] and, imaginary,
-  // below[j * step + imaginary]; `above` holds f of the row above it and receives f of its last row.
+  // x -> f -> D* f in place on group g. Lane 0 of the row below the group is at below[j * step]
+  // and, imaginary, below[j * step + imaginary]; `above` holds f of the row above it and receives f
+  // of its last row.
   template <bool kImage, bool kFull, class Stencil>
-  KSPIKE_INLINE void stencil_pass(int g, T* x, const T* below, int step, int imaginary, T* above, Stencil stencil) const {
+  KSPIKE_INLINE void stencil_pass(int g, T* x, const T* below, int step, int imaginary, T* above,
+                                  Stencil stencil) const {
     const int height = kFull ? W : rows_ - g * W;
     if (kImage && !kFull)  // the row below the last one stands in the next lane
       for (int j = 0; j < cols_; ++j) {
@@ -494,7 +532,8 @@ class Passes {
         here = right;
       }
       stencil.template run<true>(at + j, d, f);
-      // In this order, so that a first group, whose row above is added at the end, rounds like any other.
+      // In this order, so that a first group, whose row above is added at the end, rounds like any
+      // other.
       S::store(x + j * E, ((left_re - f[2]) - f[0]) + S::shift_up(f[0], above[2 * j]));
       S::store(x + j * E + W, ((left_im - f[3]) - f[1]) + S::shift_up(f[1], above[2 * j + 1]));
       above[2 * j] = f[0][kFull ? W - 1 : height - 1];
@@ -508,16 +547,18 @@ class Passes {
   int rows_, cols_, tiles_, groups_;
   size_t pitch_;
   Fft<T, W> down_, along_;
-  std::vector<Bits> bits_;        // sampled frequencies, one bit per lane: [tile][row]
-  std::vector<int64_t> first_;    // how many of them stand before each tile
-  std::vector<int64_t> source_;   // which sample each is, -1 for the mean when it is not sampled
-  std::vector<T> phase_;          // exp(2 pi i (k_rows (rows / 2) / rows + k_cols (cols / 2) / cols)): the centring
+  std::vector<Bits> bits_;       // sampled frequencies, one bit per lane: [tile][row]
+  std::vector<int64_t> first_;   // how many of them stand before each tile
+  std::vector<int64_t> source_;  // which sample each is, -1 for the mean when it is not sampled
+  std::vector<T>
+      phase_;  // exp(2 pi i (k_rows (rows / 2) / rows + k_cols (cols / 2) / cols)): the centring
   Aligned<T> symbol_rows_, symbol_cols_;  // N K
   int64_t samples_ = 0;
   bool mean_sampled_ = false;
 };
 
-// --- the stencils: what happens to the four parts of one gradient pixel ----------------------------------------------
+// --- the stencils: what happens to the four parts of one gradient pixel
+// ----------------------------------------------
 
 // f = w - 2 clip(w), with the state as it is.
 template <class T, int W>
@@ -568,7 +609,8 @@ struct ReflectTangent {
   const typename S::Bits4* tape;
   template <bool kStore>
   KSPIKE_INLINE void run(size_t at, const typename S::V*, typename S::V* f) const {
-    for (int p = 0; p < 4; ++p) f[p] = reflect_tangent(S::load(dw + (4 * at + p) * W), S::part(tape[at], p));
+    for (int p = 0; p < 4; ++p)
+      f[p] = reflect_tangent(S::load(dw + (4 * at + p) * W), S::part(tape[at], p));
   }
 };
 
@@ -585,7 +627,8 @@ struct UpdateTangent {
 #pragma GCC unroll 4
     for (int p = 0; p < 4; ++p) {
       const auto on = S::part(bits, p);
-      const typename S::V next = shrink_update_tangent(S::load(dw + (4 * at + p) * W), d[p], on, relax);
+      const typename S::V next =
+          shrink_update_tangent(S::load(dw + (4 * at + p) * W), d[p], on, relax);
       f[p] = reflect_tangent(next, on);
       if constexpr (kStore) S::store(dw + (4 * at + p) * W, next);
     }
@@ -604,8 +647,8 @@ struct UpdateAdjoint {
     const typename S::Bits4 bits = tape[at];
 #pragma GCC unroll 4
     for (int p = 0; p < 4; ++p) {
-      const typename S::V next =
-          shrink_update_adjoint(S::load(g + (4 * at + p) * W), d[p], S::part(bits, p), relax, S::all(1));
+      const typename S::V next = shrink_update_adjoint(S::load(g + (4 * at + p) * W), d[p],
+                                                       S::part(bits, p), relax, S::all(1));
       f[p] = relax * next;
       if constexpr (kStore) S::store(g + (4 * at + p) * W, next);
     }

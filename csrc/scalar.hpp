@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The mathematics of one number, for host and device. V is float or double, or a SIMD vector of them;
-// `on` is bool, or the mask vector that V's comparisons give. Meaning: kspike/reference.py.
+// The mathematics of one number, for host and device. V is float or double, or a SIMD vector of
+// them; `on` is bool, or the mask vector that V's comparisons give. Meaning: kspike/reference.py.
 #pragma once
 
 #ifdef __CUDACC__
@@ -56,8 +56,8 @@ KSPIKE_FN V shrink_update_adjoint(V g, V d, On on, V relax, V rho) {
   return on ? kept + rho * d : g - rho * d;
 }
 
-// Parts that shrink together, a group v, from |v|^2 and 1 / |v|, which need not be right at v = 0: clip(v, t) over v, and
-// the support s = shrink(v, t) / |v| over v.
+// Parts that shrink together, a group v, from |v|^2 and 1 / |v|, which need not be right at v = 0:
+// clip(v, t) over v, and the support s = shrink(v, t) / |v| over v.
 template <class V>
 KSPIKE_FN V joint_ball(V squared, V inverse, V t) {
   return squared > t * t ? t * inverse : V{} + 1;
@@ -67,8 +67,8 @@ KSPIKE_FN V joint_support(V squared, V inverse, V t) {
   return squared > t * t ? inverse - t * inverse * inverse : V{};
 }
 
-// The derivative of shrink, S v = length v + weight <s, v> s with length = |s|, weight = (1 - |s|) / |s|^2, from |s|^2 and
-// 1 / |s|.
+// The derivative of shrink, S v = length v + weight <s, v> s with length = |s|, weight = (1 - |s|)
+// / |s|^2, from |s|^2 and 1 / |s|.
 template <class V>
 KSPIKE_FN V joint_length(V squared, V inverse) {
   return squared > V{} ? squared * inverse : V{};

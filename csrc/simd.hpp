@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// W numbers side by side, by the compiler's vector extension: arithmetic, comparison and ?: are the language's own. Here are
-// only the four things it has no word for: bit masks, expansion, lane shifts and the W x W transpose.
+// W numbers side by side, by the compiler's vector extension: arithmetic, comparison and ?: are the
+// language's own. Here are only the four things it has no word for: bit masks, expansion, lane
+// shifts and the W x W transpose.
 #pragma once
 
 #include <cstddef>
@@ -19,7 +20,8 @@ namespace kspike {
 
 // With all lanes kept: the forms without a mask make GCC 12 warn of its own headers (bug 105593).
 #if defined(__AVX512DQ__)
-// Clip to [-t, t] in one instruction, the smaller modulus with the sign of v. Found before the template of scalar.hpp.
+// Clip to [-t, t] in one instruction, the smaller modulus with the sign of v. Found before the
+// template of scalar.hpp.
 KSPIKE_INLINE __m512 clip(__m512 v, __m512 t) { return _mm512_maskz_range_ps(0xffff, v, t, 0x2); }
 KSPIKE_INLINE __m512d clip(__m512d v, __m512d t) { return _mm512_maskz_range_pd(0xff, v, t, 0x2); }
 #endif
@@ -46,11 +48,14 @@ struct Simd {
   // One bit per lane, and four of those for the four parts of a gradient pixel.
   using Bits = std::conditional_t<W == 16, uint16_t, uint8_t>;
   using Bits4 = std::conditional_t<
-      W == 16, uint64_t, std::conditional_t<W == 8, uint32_t, std::conditional_t<W == 4, uint16_t, uint8_t>>>;
+      W == 16, uint64_t,
+      std::conditional_t<W == 8, uint32_t, std::conditional_t<W == 4, uint16_t, uint8_t>>>;
 
   static KSPIKE_INLINE V load(const T* p) { return *reinterpret_cast<const V*>(p); }
   static KSPIKE_INLINE void store(T* p, V v) { *reinterpret_cast<V*>(p) = v; }
-  static KSPIKE_INLINE V load_unaligned(const T* p) { return *reinterpret_cast<const Unaligned*>(p); }
+  static KSPIKE_INLINE V load_unaligned(const T* p) {
+    return *reinterpret_cast<const Unaligned*>(p);
+  }
   static KSPIKE_INLINE void store_unaligned(T* p, V v) { *reinterpret_cast<Unaligned*>(p) = v; }
   static KSPIKE_INLINE V all(T v) { return all(v, std::make_index_sequence<W>{}); }
 
@@ -70,11 +75,12 @@ struct Simd {
     return lanes(static_cast<unsigned>(packed >> (p * W)) & ((1u << W) - 1));
   }
 
-  // 1 / v for v > 0, to an ulp or two: in single precision from the processor's estimate by one step of Newton's method,
-  // where there is one.
+  // 1 / v for v > 0, to an ulp or two: in single precision from the processor's estimate by one
+  // step of Newton's method, where there is one.
   static KSPIKE_INLINE V reciprocal(V v) {
 #if defined(__AVX512F__)
-    if constexpr (sizeof(V) == 64 && sizeof(T) == 4) return newton((V)_mm512_maskz_rcp14_ps(0xffff, (__m512)v), v);
+    if constexpr (sizeof(V) == 64 && sizeof(T) == 4)
+      return newton((V)_mm512_maskz_rcp14_ps(0xffff, (__m512)v), v);
 #elif defined(__AVX2__)
     if constexpr (sizeof(V) == 32 && sizeof(T) == 4) return newton((V)_mm256_rcp_ps((__m256)v), v);
 #endif
@@ -109,7 +115,8 @@ struct Simd {
     return r;
   }
 
-  // The next numbers of p go to the lanes whose bit is set, zero to the others. Reads W numbers from p.
+  // The next numbers of p go to the lanes whose bit is set, zero to the others. Reads W numbers
+  // from p.
   static KSPIKE_INLINE V expand(unsigned bits, const T* p) {
 #if defined(__AVX512F__)
     if constexpr (sizeof(V) == 64 && sizeof(T) == 4)
@@ -119,7 +126,8 @@ struct Simd {
 #endif
 #if defined(__AVX2__)
     if constexpr (sizeof(V) == 32 && sizeof(T) == 4)
-      return keep(bits, (V)_mm256_permutevar8x32_ps(_mm256_loadu_ps(p), _mm256_load_si256(kPlaces.of(bits))));
+      return keep(bits, (V)_mm256_permutevar8x32_ps(_mm256_loadu_ps(p),
+                                                    _mm256_load_si256(kPlaces.of(bits))));
 #endif
     V v{};
     for (int l = 0; l < W; ++l)
@@ -225,7 +233,8 @@ struct Simd {
       return q[l / L] * L + l % L;
     }
   };
-  template <int Hi, int Size>  // unpack low or high: blocks of Size lanes, alternating, inside 128 bits
+  template <int Hi,
+            int Size>  // unpack low or high: blocks of Size lanes, alternating, inside 128 bits
   struct Unpack {
     static constexpr int from(int l) {
       constexpr int L = static_cast<int>(16 / sizeof(T));
@@ -243,7 +252,8 @@ struct Simd {
     } else {
 #pragma GCC unroll 16
       for (int i = 0; i < W; i += 4) {
-        const V lo0 = shuffle<Unpack<0, 1>>(a[i], a[i + 1]), hi0 = shuffle<Unpack<1, 1>>(a[i], a[i + 1]);
+        const V lo0 = shuffle<Unpack<0, 1>>(a[i], a[i + 1]),
+                hi0 = shuffle<Unpack<1, 1>>(a[i], a[i + 1]);
         const V lo1 = shuffle<Unpack<0, 1>>(a[i + 2], a[i + 3]);
         const V hi1 = shuffle<Unpack<1, 1>>(a[i + 2], a[i + 3]);
         b[i] = shuffle<Unpack<0, 2>>(lo0, lo1);

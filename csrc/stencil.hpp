@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The kernels of image space on plain arrays, for people who write their own solver. Meaning: kspike/reference.py.
-// Images are (batch, rows, cols), fields (batch, 2, rows, cols), complex numbers interleaved; outputs overlap nothing.
+// The kernels of image space on plain arrays, for people who write their own solver. Meaning:
+// kspike/reference.py. Images are (batch, rows, cols), fields (batch, 2, rows, cols), complex
+// numbers interleaved; outputs overlap nothing.
 #pragma once
 
 #include <cstddef>
@@ -12,10 +13,13 @@ namespace kspike {
 
 struct Shape {
   int64_t batch, rows, cols;
-  int64_t plane() const { return 2 * rows * cols; }  // numbers in an image, and in a channel of a field
+  int64_t plane() const {
+    return 2 * rows * cols;
+  }  // numbers in an image, and in a channel of a field
 };
 
-// d(channel, k) for every number k of a plane, where k's neighbour on the torus is `below` or `right` of it.
+// d(channel, k) for every number k of a plane, where k's neighbour on the torus is `below` or
+// `right` of it.
 template <class F>
 void each_difference(Shape s, F d) {
   const int64_t n = 2 * s.cols;
@@ -47,7 +51,8 @@ inline bool is_on(const uint8_t* bits, int channel, int64_t k) {
 template <class T>
 void grad(const T* x, T* d, Shape s) {
   for (int64_t b = 0; b < s.batch; ++b, x += s.plane(), d += 2 * s.plane())
-    each_difference(s, [&](int c, int64_t k, int64_t next) { d[c * s.plane() + k] = x[next] - x[k]; });
+    each_difference(s,
+                    [&](int c, int64_t k, int64_t next) { d[c * s.plane() + k] = x[next] - x[k]; });
 }
 
 template <class T>
@@ -71,8 +76,8 @@ void support(const T* w, T t, uint8_t* bits, Shape s) {
   for (int64_t b = 0; b < s.batch; ++b, w += 2 * s.plane(), bits += s.plane() / 2)
     for (int64_t p = 0; p < s.plane() / 2; ++p) {
       const T *w0 = w + 2 * p, *w1 = w0 + s.plane();
-      bits[p] = static_cast<uint8_t>(support(w0[0], t) | support(w0[1], t) << 1 | support(w1[0], t) << 2 |
-                                     support(w1[1], t) << 3);
+      bits[p] = static_cast<uint8_t>(support(w0[0], t) | support(w0[1], t) << 1 |
+                                     support(w1[0], t) << 2 | support(w1[1], t) << 3);
     }
 }
 
@@ -85,7 +90,9 @@ void reflect(const T* w, T t, T* x, Shape s) {
 template <class T>
 void reflect_tangent(const T* dw, const uint8_t* bits, T* x, Shape s) {
   for (int64_t b = 0; b < s.batch; ++b, dw += 2 * s.plane(), bits += s.plane() / 2, x += s.plane())
-    each_adjoint(s, x, [&](int c, int64_t k) { return reflect_tangent(dw[c * s.plane() + k], is_on(bits, c, k)); });
+    each_adjoint(s, x, [&](int c, int64_t k) {
+      return reflect_tangent(dw[c * s.plane() + k], is_on(bits, c, k));
+    });
 }
 
 template <class T>
@@ -98,8 +105,10 @@ void shrink_update(const T* w, const T* x, T t, T relax, T* out, Shape s) {
 }
 
 template <class T>
-void shrink_update_tangent(const T* dw, const T* dx, const uint8_t* bits, T relax, T* out, Shape s) {
-  for (int64_t b = 0; b < s.batch; ++b, dw += 2 * s.plane(), dx += s.plane(), bits += s.plane() / 2, out += 2 * s.plane())
+void shrink_update_tangent(const T* dw, const T* dx, const uint8_t* bits, T relax, T* out,
+                           Shape s) {
+  for (int64_t b = 0; b < s.batch;
+       ++b, dw += 2 * s.plane(), dx += s.plane(), bits += s.plane() / 2, out += 2 * s.plane())
     each_difference(s, [&](int c, int64_t k, int64_t next) {
       const int64_t at = c * s.plane() + k;
       out[at] = shrink_update_tangent(dw[at], dx[next] - dx[k], is_on(bits, c, k), relax);
@@ -107,8 +116,10 @@ void shrink_update_tangent(const T* dw, const T* dx, const uint8_t* bits, T rela
 }
 
 template <class T>
-void shrink_update_adjoint(const T* g, const T* r, const uint8_t* bits, T relax, T rho, T* out, Shape s) {
-  for (int64_t b = 0; b < s.batch; ++b, g += 2 * s.plane(), r += s.plane(), bits += s.plane() / 2, out += 2 * s.plane())
+void shrink_update_adjoint(const T* g, const T* r, const uint8_t* bits, T relax, T rho, T* out,
+                           Shape s) {
+  for (int64_t b = 0; b < s.batch;
+       ++b, g += 2 * s.plane(), r += s.plane(), bits += s.plane() / 2, out += 2 * s.plane())
     each_difference(s, [&](int c, int64_t k, int64_t next) {
       const int64_t at = c * s.plane() + k;
       out[at] = shrink_update_adjoint(g[at], r[next] - r[k], is_on(bits, c, k), relax, rho);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A pool of threads that sleeps between calls, survives a fork, and a barrier that gives its core away while it waits.
+// A pool of threads that sleeps between calls, survives a fork, and a barrier that gives its core
+// away while it waits.
 #pragma once
 
 #include <unistd.h>
@@ -29,11 +30,13 @@ class Barrier {
       if (round_.load(std::memory_order_acquire) != now) return;
       pause();
     }
-    while (round_.load(std::memory_order_acquire) == now) round_.wait(now, std::memory_order_acquire);
+    while (round_.load(std::memory_order_acquire) == now)
+      round_.wait(now, std::memory_order_acquire);
   }
 
  private:
-  static constexpr int kPatience = 2000;  // a few microseconds, less than it costs to sleep and wake
+  static constexpr int kPatience =
+      2000;  // a few microseconds, less than it costs to sleep and wake
   static void pause() {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
@@ -53,7 +56,8 @@ class Pool {
 
   int threads() const { return threads_; }
 
-  // f(0) here and f(1), ..., f(threads - 1) on the workers; returns when all have ended. One caller at a time.
+  // f(0) here and f(1), ..., f(threads - 1) on the workers; returns when all have ended. One caller
+  // at a time.
   void run(const std::function<void(int)>& f) {
     if (threads_ == 1) return f(0);
     std::lock_guard<std::mutex> one_caller(callers_);
@@ -73,11 +77,13 @@ class Pool {
  private:
   void start() {
     if (owner_ == getpid()) return;
-    // After a fork the workers exist in the parent only: forget their handles, which cannot be joined here.
+    // After a fork the workers exist in the parent only: forget their handles, which cannot be
+    // joined here.
     for (std::thread& worker : workers_) new std::thread(std::move(worker));
     workers_.clear();
     owner_ = getpid();
-    for (int k = 1; k < threads_; ++k) workers_.emplace_back([this, k, seen = round_]() mutable { work(k, seen); });
+    for (int k = 1; k < threads_; ++k)
+      workers_.emplace_back([this, k, seen = round_]() mutable { work(k, seen); });
   }
   void work(int k, unsigned seen) {
     for (;;) {
