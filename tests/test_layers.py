@@ -30,6 +30,7 @@ FLOORS = {
     "plots": 2,
     "operators": 3,
     "attack": 4,
+    "bound": 4,
     "certificate": 4,
     "derivative": 4,
     "unrolled": 4,

@@ -11,6 +11,7 @@ from kspike import kernels, metrics
 from kspike.ascent import PGD, Adam, Ball, Power
 from kspike.attack import attack
 from kspike.baselines import random_noise, rectangle, spike
+from kspike.bound import certify
 from kspike.images import read_image, read_mask
 from kspike.objectives import Objective
 from kspike.operators import Gradient, MaskedFourier
@@ -29,6 +30,7 @@ __all__ = [
     "TVSolver",
     "attack",
     "cartesian_mask",
+    "certify",
     "ellipses",
     "kernels",
     "metrics",
