@@ -140,7 +140,7 @@ def test_faults_give_wrong_results(folder, fault):
 
 
 @pytest.mark.parametrize(
-    "fault", ["x is read before the rows beside it are there", "a shared index is off by one line"]
+    "fault", ["x is read before the rows beside it are there", "a shared index is off by a line"]
 )
 def test_faults_are_caught_by_a_sanitizer(folder, fault):
     _, output = run_exercise(folder, exercise.FAULTS[fault][1], f"--fault={fault}")

@@ -159,7 +159,7 @@ FAULTS = {
         planted("line[at(r.t, i)] = v[i];\n  __syncthreads();", "line[at(r.t, i)] = v[i];"),
         "thread",
     ),
-    "a shared index is off by one line": (planted("KS_ROWS + 1 + threadIdx.y", "KS_ROWS + 2 + threadIdx.y"), "address"),
+    "a shared index is off by a line": (planted("KS_ROWS + 1 + threadIdx.y", "KS_ROWS + 2 + threadIdx.y"), "address"),
     "a shared index is off by one": (planted("right = i == KS_PER - 1", "right = 1 + i == KS_PER - 1"), None),
     "the row above the first is not the last": (planted("up = y == 0 ? rows - 1", "up = y == 0 ? 0"), None),
     "the pixel on the left of the first is not the last": (planted("first ? KS_N - 1", "first ? 0"), None),
