@@ -322,6 +322,7 @@ class Plan {
     const int threads = pool_.threads();
     if (batch >= threads) {
       std::vector<std::unique_ptr<Team<T>>> teams;
+      teams.reserve(static_cast<size_t>(threads));
       for (int k = 0; k < threads; ++k) teams.push_back(borrow(1, scratch));
       std::atomic<int64_t> next{0};
       pool_.run([&](int k) {

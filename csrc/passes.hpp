@@ -62,7 +62,7 @@ class Aligned {
   static size_t bytes(size_t n) {
     return (n * sizeof(T) / 64 + 2) * 64;
   }  // room for a vector read past the end
-  void swap(Aligned& other) {
+  void swap(Aligned& other) noexcept {
     std::swap(size_, other.size_);
     std::swap(p_, other.p_);
   }
