@@ -59,7 +59,9 @@ def cell(image, mask, noise, arguments):
     tv = kspike.TVSolver(mask, lam)
     y, grid = tv.A(image), (arguments.grid, arguments.grid)
     found = kspike.attack(tv, y, noise=noise, grid=grid)
-    spikes = [kspike.attack(tv, y, noise=noise, grid=grid, steps=0, start=sign, final=300) for sign in ("minus", "plus")]
+    spikes = [
+        kspike.attack(tv, y, noise=noise, grid=grid, steps=0, start=sign, final=300) for sign in ("minus", "plus")
+    ]
     spike = np.maximum(*(s.artifact_maxima for s in spikes))
     row = {
         "lam": lam,

@@ -44,7 +44,7 @@ BEGIN = 200  # pairs for R2, with which R3 begins
 class Bound:
     """No ||e||_2 <= eta makes Re(conj(phase) (rec(y + e) - clean)) at the location larger than `bound`.
 
-    rec is the exact minimiser; `clean` the reconstruction of y that was computed. Without a phase, the modulus is bounded.
+    rec is the exact minimiser; `clean` the reconstruction of y that was computed. without a phase, its modulus is.
     """
 
     bound: float
@@ -71,8 +71,8 @@ def certify(tv, y, eta, location, phase=None, *, relaxation="R3", pairs=2000, cl
     y : samples (m,), complex
     eta : the budget
     location : (row, col)
-    phase : of the artifact, a complex number of modulus 1; or None for the modulus: the root of the sum of squares of the
-        larger bounds of +1, -1 and of +i, -i, each with its own search
+    phase : of the artifact, a complex number of modulus 1; or None for the modulus: the root of the sum of squares of
+        the larger bounds of +1, -1 and of +i, -i, each with its own search
     relaxation : "R2", good after 500 pairs, or "R3", tighter, which begins with R2
     pairs : how many FFT pairs the search of each phase may take
     clean_pairs : how many iterations solve for x0
@@ -96,8 +96,8 @@ def certify(tv, y, eta, location, phase=None, *, relaxation="R3", pairs=2000, cl
     if phase is None:
         bound = math.hypot(max(found[0].best, found[1].best), max(found[2].best, found[3].best))
     return Bound(
-        bound=bound,
-        units=bound / eta * math.sqrt(tv.samples / math.prod(tv.shape)),
+        bound=float(bound),
+        units=float(bound) / eta * math.sqrt(tv.samples / math.prod(tv.shape)),
         location=location,
         phase=phase,
         eta=eta,
@@ -152,7 +152,7 @@ class _Problem:
         return self.rho * kernels.clip(state.field()[0], self.t, backend=self.backend)
 
     def lift(self, image):
-        """t = D (D*D)^-1 image, so that D*t = image, for an image in the kernel of A: there rho D*D is the resolvent's."""
+        """t = D (D*D)^-1 image, so that D*t = image, for an image in the kernel of A, where the resolvent is rho D*D's."""
         out = self.plan.resolvent(image[None], self.rho, out=np.empty((1, *self.shape), complex))[0]
         return self.D(self.rho * out)
 
@@ -249,7 +249,7 @@ class _Search:
         bound += ROUNDING * abs(bound)
         self.spent += 3
         if bound < self.best:
-            self.best, self.residual = bound, residual
+            self.best, self.residual = float(bound), float(residual)
         Dq = problem.D_adjoint(q)
         h = problem.A(Dq)
         slope = (
