@@ -18,6 +18,7 @@ from kspike.operators import Gradient, MaskedFourier
 from kspike.phantoms import ellipses, shepp_logan
 from kspike.sampling import cartesian_mask, radial_mask
 from kspike.solver import TVSolver
+from kspike.transfer import transfer
 
 __all__ = [
     "PGD",
@@ -41,4 +42,5 @@ __all__ = [
     "rectangle",
     "shepp_logan",
     "spike",
+    "transfer",
 ]
