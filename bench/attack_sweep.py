@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The default attack against the plain spike, both signs, at every noise level of Table 1 and three masks.
 
-    python bench/attack_sweep.py --out sweep.json                     # 2 generated images
-    python bench/attack_sweep.py --data ../shared/data --images 50    # the paper's five images and masks, and 50 generated
+    python bench/attack_sweep.py --images 50                          # generated images and masks
+    python bench/attack_sweep.py --data ../shared/data --images 0     # the paper's
 
 One line of JSON per cell (mask, noise, image). `--paper` adds the compatible mode at the first location, `--check` an
 evaluation of the best perturbation by 5000 plain iterations (relax = 1) in complex128, from zero and without stopping.
@@ -10,13 +10,9 @@ evaluation of the best perturbation by 5000 plain iterations (relax = 1) in comp
 
 import argparse
 import json
-import os
 import pathlib
 
 import numpy as np
-
-for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
 
 import kspike
 

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 import math
+import sys
 
 import numpy as np
 import pytest
 
+import kspike
 from kspike import metrics
 
 RNG = np.random.default_rng(0)
@@ -91,3 +93,34 @@ def test_integers_are_measured_as_numbers():
 def test_nonsense_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_kernel_share_is_that_of_the_projection():
+    A = kspike.MaskedFourier(RNG.random((5, 7)) < 0.5, dtype="complex128")
+    seen, unseen = A.adjoint(A(image(5, 7))), image(5, 7)
+    unseen -= A.adjoint(A(unseen))
+    assert metrics.kernel_share(seen, A) == pytest.approx(0, abs=1e-14)
+    assert metrics.kernel_share(unseen, A) == pytest.approx(1, rel=1e-14)
+    both = np.stack([seen / np.linalg.norm(seen) + unseen / np.linalg.norm(unseen), seen])
+    np.testing.assert_allclose(metrics.kernel_share(both, A), [0.5, 0], atol=1e-13)
+
+
+def test_lipschitz_is_a_ratio_of_norms():
+    a, e = image(3, 5, 7), image(3, 11)
+    expected = [np.linalg.norm(x) / np.linalg.norm(y) for x, y in zip(a, e, strict=True)]
+    np.testing.assert_allclose(metrics.lipschitz(a, e), expected, rtol=1e-14)
+    assert metrics.lipschitz(2 * a[0], e[0]) == pytest.approx(2 * expected[0], rel=1e-14)
+
+
+def test_ssim_is_one_for_equal_moduli():
+    pytest.importorskip("skimage", reason="no scikit-image: pip install scikit-image")
+    x = image(2, 16, 20)
+    np.testing.assert_allclose(metrics.ssim(1j * x, x), 1, rtol=1e-12)
+    assert metrics.ssim(x[0] + image(16, 20), x[0]) < 0.9
+
+
+def test_ssim_without_scikit_image_says_what_to_type(monkeypatch):
+    monkeypatch.setitem(sys.modules, "skimage.metrics", None)
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    with pytest.raises(ImportError, match="pip install scikit-image"):
+        metrics.ssim(image(16, 20), image(16, 20))

@@ -152,7 +152,7 @@ class _Problem:
         return self.rho * kernels.clip(state.field()[0], self.t, backend=self.backend)
 
     def lift(self, image):
-        """t = D (D*D)^-1 image, so that D*t = image, for an image in the kernel of A, where the resolvent is rho D*D's."""
+        """t = D (D*D)^-1 image, so that D*t = image, for an image in the kernel of A, where the resolvent is D*D's."""
         out = self.plan.resolvent(image[None], self.rho, out=np.empty((1, *self.shape), complex))[0]
         return self.D(self.rho * out)
 

@@ -11,7 +11,17 @@ import math
 
 import numpy as np
 
-__all__ = ["amplification", "argmax_location", "local_l2", "max_modulus", "psnr", "relative_l2"]
+__all__ = [
+    "amplification",
+    "argmax_location",
+    "kernel_share",
+    "lipschitz",
+    "local_l2",
+    "max_modulus",
+    "psnr",
+    "relative_l2",
+    "ssim",
+]
 
 AXES = (-2, -1)
 
@@ -72,6 +82,38 @@ def psnr(x, reference, peak=None):
     root = math.sqrt(x.shape[-2] * x.shape[-1])
     with np.errstate(divide="ignore", invalid="ignore"):
         return _number(20 * np.log10(peak * root / np.linalg.norm(x - reference, axis=AXES)))
+
+
+def kernel_share(artifact, A):
+    """||(I - A*A) artifact||_2^2 / ||artifact||_2^2: how much of it the measurements cannot see; A A* = I."""
+    artifact = _image(artifact)
+    total = np.linalg.norm(artifact, axis=AXES) ** 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _number(1 - np.linalg.norm(A(artifact), axis=-1) ** 2 / total)
+
+
+def lipschitz(artifact, perturbation):
+    """||artifact||_2 / ||perturbation||_2, a lower bound on the local Lipschitz constant; perturbations are (..., m)."""
+    artifact = _image(artifact)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _number(np.linalg.norm(artifact, axis=AXES) / np.linalg.norm(perturbation, axis=-1))
+
+
+def ssim(x, reference):
+    """Structural similarity of the moduli with the range of |reference|, by scikit-image's defaults; at most 1."""
+    try:
+        from skimage.metrics import structural_similarity
+    except ModuleNotFoundError as error:
+        if error.name != "skimage":
+            raise
+        raise ImportError("ssim needs scikit-image: pip install scikit-image") from None
+    x, reference = (np.abs(v).astype(float) for v in _pair(x, reference))
+    if x.shape != reference.shape:
+        raise ValueError(f"expected as many images as references, got {x.shape} and {reference.shape}")
+    lead, shape = x.shape[:-2], x.shape[-2:]
+    pairs = zip(x.reshape(-1, *shape), reference.reshape(-1, *shape), strict=True)
+    values = [structural_similarity(a, b, data_range=float(np.ptp(b))) for a, b in pairs]
+    return _number(np.array(values).reshape(lead)[()])
 
 
 def _image(x):
