@@ -42,7 +42,7 @@ def test_an_attack_on_tv_harms_tv_alone(tv):
     other = kspike.TVSolver(tv.A.mask, 6e-3, dtype="complex128")
     spike = kspike.spike(tv.A, found.location, found.eta)
     matrix = kspike.transfer([tv, other, tv.A.adjoint], [found, spike], y)
-    assert matrix.artifact_maxima[0, 0] == pytest.approx(found.artifact_max, rel=0.02)
+    assert matrix.artifact_maxima[0, 0] == pytest.approx(found.artifact_max, rel=0.05)
     assert (matrix.amplifications[:2, 0] > 2).all()
     np.testing.assert_allclose(matrix.amplifications[2], 1, rtol=1e-12)
 

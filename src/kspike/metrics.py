@@ -93,7 +93,7 @@ def kernel_share(artifact, A):
 
 
 def lipschitz(artifact, perturbation):
-    """||artifact||_2 / ||perturbation||_2, a lower bound on the local Lipschitz constant; perturbations are (..., m)."""
+    """||artifact||_2 / ||perturbation||_2, a lower bound on the local Lipschitz constant; perturbation (..., m)."""
     artifact = _image(artifact)
     with np.errstate(divide="ignore", invalid="ignore"):
         return _number(np.linalg.norm(artifact, axis=AXES) / np.linalg.norm(perturbation, axis=-1))
@@ -104,7 +104,7 @@ def ssim(x, reference):
     try:
         from skimage.metrics import structural_similarity
     except ModuleNotFoundError as error:
-        if error.name != "skimage":
+        if (error.name or "").partition(".")[0] != "skimage":
             raise
         raise ImportError("ssim needs scikit-image: pip install scikit-image") from None
     x, reference = (np.abs(v).astype(float) for v in _pair(x, reference))
