@@ -18,6 +18,7 @@ from kspike.operators import Gradient, MaskedFourier
 from kspike.phantoms import ellipses, shepp_logan
 from kspike.sampling import cartesian_mask, radial_mask
 from kspike.solver import TVSolver
+from kspike.tuning import tune
 from kspike.transfer import transfer
 
 __all__ = [
@@ -42,5 +43,6 @@ __all__ = [
     "rectangle",
     "shepp_logan",
     "spike",
+    "tune",
     "transfer",
 ]

@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from kspike import door, kernels
+from kspike import door, kernels, reference
 from kspike._backends import select
 from kspike.certificate import NORMS, certify, magnitude
 from kspike.derivative import Jacobian
+from kspike.objectives import inside
 from kspike.operators import Gradient, MaskedFourier
 from kspike.unrolled import Unrolled
 
@@ -27,6 +28,7 @@ __all__ = ["Residuals", "Solution", "TVSolver", "Warm"]
 # The engine ends when x has moved by less than this share of the aimed error over its last CHECK iterations. Over 90
 # measured solves the error was then mostly below the aim and at most a few times it.
 SAFETY = 0.3
+OPENING, OPENING_ITERATIONS = 0.25, 20  # where rho is the default: how small it begins, and for how long
 DERIVATIVES = ("unrolled", "implicit")
 
 
@@ -97,8 +99,10 @@ class TVSolver:
     ----------
     mask : bool array (rows, cols), centred
     lam : weight of ||D x||_1 in 1/2 ||A x - y||^2 + lam ||D x||_1; the paper's lambda is twice this
-    rho : the ADMM penalty, which sets the speed and not the solution. The default, 8.6 sqrt(lam m / n^2) with n^2
-        pixels, suits images of scale about 1; for scale s give 8.6 sqrt(lam / s m / n^2).
+    rho : the ADMM penalty, which sets the speed and not the solution. The default, 20 lam^0.6 (m / n^2)^0.45 with n^2
+        pixels, suits images of scale about 1; for scale s give 20 (lam / s)^0.6 (m / n^2)^0.45. Without a rho given,
+        `solve` runs its first 20 iterations with a quarter of it: large jumps grow fast there, and the rest settles
+        fast with the whole.
     relax : over-relaxation, in (0, 2)
     dtype : "complex64" or "complex128", of samples and images
     backend : None (KSPIKE_BACKEND, or the fastest engine installed), "cpp", "numba", "cupy" or "reference"
@@ -118,8 +122,9 @@ class TVSolver:
         self.backend, self.threads = self.A.backend, self.A.threads
         self.lam = door.number("lam", lam, 0, closed=True)
         self.relax = door.number("relax", relax, 0, 2)
+        self._opens = rho is None
         if rho is None:  # lam = 0 leaves nothing to balance: any rho > 0 will do
-            rho = 8.6 * math.sqrt(self.lam * self.samples / math.prod(self.shape)) or 1.0
+            rho = 20 * self.lam**0.6 * (self.samples / math.prod(self.shape)) ** 0.45 or 1.0
         self.rho = door.number("rho", rho, 0)
         self._t = self.lam / self.rho
         self.norm, self._plan = norm, self.A._plan
@@ -140,20 +145,63 @@ class TVSolver:
         self._warn(info)
         return info.x
 
-    def solve(self, y, max_iterations=1000, tol=1e-4, *, state=None):
+    def solve(self, y, max_iterations=1000, tol=1e-4, *, state=None, spike=None):
         """Solve to an aimed error ||x - x*||_inf of tol max|A*y|, each image of the batch for itself; a `Solution`.
 
         An image ends when the real and imaginary parts of x have moved by at most 0.3 tol max|A*y| in ten iterations: a
-        rule that scales with the data, and no guarantee - `.residuals` is measured. tol = 0 runs exactly
-        max_iterations. Starts from w = 0, or from the state of an earlier `Solution` of as many images, left unchanged.
+        rule that scales with the data, and no guarantee - `.certificate` is one. tol = 0 runs exactly max_iterations.
+
+        state : start from there and not from w = 0: the `Solution` of as many images by this solver or one with another
+            lam or rho, or its `.state` if it is of this one, or `self.state(w)`; left unchanged
+        spike : ((row, col), height), where and how high x will rise above the state: see `lift`
         """
         y, lead = self._samples(y)
         tol = door.number("tol", tol, 0, closed=True)
         max_iterations = door.whole("max_iterations", max_iterations, 1)
-        state = self._zero(y) if state is None else state.copy()
+        if isinstance(state, Solution):
+            state = self._adopt(state)
+        elif state is not None:
+            state = state.copy()
+        else:
+            state = self._zero(y)
         if state.batch != len(y):
             raise ValueError(f"state: expected one of {len(y)} images, got {state.batch}")
-        return self._solve(y, lead, state, max_iterations, tol)
+        if spike is not None:
+            state = self.lift(state, *spike)
+        return self._solve(y, lead, state, max_iterations, tol, opens=self._opens and spike is None)
+
+    def state(self, w):
+        """The state with the field w = D x + u, (..., 2, rows, cols), as `info.state.field()` gave it; w is copied."""
+        door.array("w", w, (2, *self.shape), (self.dtype,))
+        door.resident("w", w, self.A._engine)
+        return self._plan.state(door.batched(w, 3))
+
+    def spike_height(self, eta):
+        """eta sqrt(n^2 / m) - 4 lam n^2 / m, at least 0: how high recTV(y + e) rises where e = kspike.spike(A, ., eta).
+
+        A spike of height h adds h to four differences, so that A*A (h delta) differs from A*e by 4 lam at its place.
+        """
+        factor = math.prod(self.shape) / self.samples
+        return max(door.number("eta", eta) * math.sqrt(factor) - 4 * self.lam * factor, 0.0)
+
+    def lift(self, state, location, height):
+        """A copy of the state with a spike put in: z + D (height delta), and u at +-t where a part of that is not zero.
+
+        To solve for y + e from the solution for y where the answer is known to rise by about `height`, real or complex,
+        at location (row, col): ADMM can raise a jump by about t = lam / rho in an iteration only.
+        """
+        if self.norm != "separable":
+            raise NotImplementedError(f"norm={self.norm!r}: lift is there for 'separable'; solve without spike=")
+        row, col = inside(location, self.shape)
+        if not np.isfinite(complex(height)):
+            raise ValueError(f"height: expected a finite number, got {height!r}")
+        delta = np.zeros((1, *self.shape), self.dtype)
+        delta[0, row, col] = height
+        w = state.field()
+        step = np.asarray(reference.grad(delta), like=w).view(w.real.dtype)
+        z = (w - kernels.clip(w, self._t, backend=self.backend)).view(w.real.dtype) + step
+        parts = np.where(step != 0, z + self._t * np.sign(z), w.view(w.real.dtype))
+        return self._plan.state(parts.astype(w.real.dtype).view(w.dtype))
 
     def vjp(self, y, *, derivative="unrolled", iterations=None, tol=1e-6, max_pairs=1000):
         """The pair of x = recTV(y) and its pullback, dL/dx = dL/dRe x + i dL/dIm x -> dL/dy: (..., m).
@@ -252,15 +300,46 @@ class TVSolver:
     def _zero(self, y):
         return self._plan.state(np.zeros_like(y, shape=(len(y), 2, *self.shape)))
 
-    def _solve(self, y, lead, state, max_iterations, tol, tape=None):
+    def _adopt(self, info):
+        """The state of a solution by a solver of the same kind: z stays, u keeps its share of the box of the dual."""
+        other = info._solver
+        if (other.shape, other.dtype, other.norm, other.backend) != (self.shape, self.dtype, self.norm, self.backend):
+            raise ValueError(f"state: expected the solution of a solver like {self}, got one of {other}")
+        return self._plan.state(self._rescaled(info.state.field(), other._t, self._t))
+
+    def _rescaled(self, w, old, new):
+        """z + (new / old) u for the field w = z + u at the threshold `old`: the same z and the same p = rho u / lam."""
+        if not old:
+            return w
+        return w + (new / old - 1) * kernels.clip(w, old, norm=self.norm, backend=self.backend)
+
+    def _open(self, state, y, x, stop, iterations):
+        """The first iterations of a solve, with the smaller rho; the field then, and what `iterate` returns."""
+        t = self._t / OPENING
+        state = self._plan.state(self._rescaled(state.field(), self._t, t))
+        count, change = self._plan.iterate(state, y, x, t, OPENING * self.rho, self.relax, iterations, stop=stop)
+        return self._rescaled(state.field(), t, self._t), count, change
+
+    def _solve(self, y, lead, state, max_iterations, tol, tape=None, opens=False):
         x = self._like(y, (len(y), *self.shape))
         stop = np.full(len(y), -1.0)  # below every change: the rule is never met
         if tol:
             self._plan.adjoint(y, out=x)
             stop = SAFETY * tol * np.array(np.abs(x).max((-2, -1), initial=0).tolist())
-        count, change = self._plan.iterate(
-            state, y, x, self._t, self.rho, self.relax, max_iterations, stop=stop, tape=tape
-        )
+        run = functools.partial(self._plan.iterate, t=self._t, rho=self.rho, relax=self.relax)
+        if opens:
+            w, count, change = self._open(state, y, x, stop, min(max_iterations, OPENING_ITERATIONS))
+            on = np.flatnonzero(~(change <= stop)) if max_iterations > OPENING_ITERATIONS else []
+            if len(on):
+                rest, xs = self._plan.state(w[on]), x[on]
+                more, change[on] = run(
+                    rest, y[on], xs, iterations=max_iterations - OPENING_ITERATIONS, stop=np.ascontiguousarray(stop[on])
+                )
+                count[on] += more
+                w[on], x[on] = rest.field(), xs
+            state = self._plan.state(w)
+        else:
+            count, change = run(state, y, x, iterations=max_iterations, stop=stop, tape=tape)
         iterations, converged, change = (_plain(a.reshape(lead)) for a in (count, change <= stop, change))
         x, y = x.reshape(*lead, *self.shape), y.reshape(*lead, self.samples)
         return Solution(x, iterations, converged, state, self, y, change)
@@ -284,8 +363,9 @@ class Warm:
     symmetric, so the fixed point of that iteration, A J g, is the exact gradient. Made for data that change little from
     call to call.
 
-    Attributes: `x`, the last reconstruction, and `pairs`, FFT + inverse FFT pairs per image so far: one per iteration,
-    one per pullback for the transforms of g and dx.
+    Attributes: `x`, the last reconstruction; `state`, the engine's, to solve from: `tv.solve(y, state=kept.state)`; and
+    `pairs`, FFT + inverse FFT pairs per image so far: one per iteration, one per pullback for the transforms of g and
+    dx. Both z and u of the state go on from call to call; `copy` keeps one to come back to.
     """
 
     def __init__(self, solver, x, state, forward, backward):
@@ -294,6 +374,17 @@ class Warm:
         self._lead = x.shape[:-2]
         self._tangent = solver._zero(door.batched(x, 2))
         self.pairs = np.zeros(state.batch, np.int64)
+
+    @property
+    def state(self):
+        """The state as it stands; calls advance it, so `.copy()` it to keep it."""
+        return self._state
+
+    def copy(self):
+        """An independent `Warm` at the same point, its tangent state too; pairs from 0."""
+        other = Warm(self._solver, self.x, self._state.copy(), self.forward, self.backward)
+        other._tangent = self._tangent.copy()
+        return other
 
     def repeat(self, count):
         """A `Warm` with a batch of `count` independent copies of this state, which is of one image; pairs from 0."""
