@@ -14,14 +14,16 @@ import subprocess
 import sys
 import types
 
+import emulator
+import exercise
 import numpy as np
+import nvrtc
 import pytest
 
 import kspike
 import test_kernels
 import test_plan
 from conftest import Engine
-from cuda import emulator, exercise, nvrtc
 from kspike import _backends
 from kspike._backends import cuda_sources
 
@@ -139,9 +141,7 @@ def test_faults_give_wrong_results(folder, fault):
     assert max(errors.values()) > 1e-6
 
 
-@pytest.mark.parametrize(
-    "fault", ["x is read before the rows beside it are there", "a shared index is off by a line"]
-)
+@pytest.mark.parametrize("fault", ["x is read before the rows beside it are there", "a shared index is off by a line"])
 def test_faults_are_caught_by_a_sanitizer(folder, fault):
     _, output = run_exercise(folder, exercise.FAULTS[fault][1], f"--fault={fault}")
     assert "data race" in output or "heap-buffer-overflow" in output, output

@@ -4,12 +4,12 @@
 Skipped where CuPy or a device is missing; tests/test_cuda.py runs the same engine without them.
 """
 
+import exercise
 import numpy as np
 import pytest
 
 import kspike
 from conftest import ABSENCES, assert_close
-from cuda import exercise
 from kspike import _backends, reference
 
 pytestmark = pytest.mark.gpu

@@ -10,12 +10,9 @@ import argparse
 import pathlib
 import sys
 
+import emulator
 import numpy as np
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-
-from cuda import emulator
 from kspike import _backends, reference
 
 T, RHO, RELAX = 0.1, 0.4, 1.9

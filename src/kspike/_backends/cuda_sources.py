@@ -68,7 +68,7 @@ class Sizes(NamedTuple):
     block: tuple[int, int]
     shared: int
     """Bytes of shared memory of a block."""
-    count: int
+    covers: int
     """Columns of a block, or rows that it owns."""
     defines: tuple[tuple[str, int], ...]
 

@@ -217,11 +217,11 @@ class _Own:
         return all(sizes is not None and sizes.shared <= limit for sizes in cls._sizes(shape, dtype))
 
     def _cols(self, name, batch, *arguments):
-        s, grid = self.cols, (self.shape[1] // self.cols.count, batch)
+        s, grid = self.cols, (self.shape[1] // self.cols.covers, batch)
         return _bind("cols.cu", name, self.dtype, grid, s.block, (*arguments, self.shape[1]), s.shared, s.defines)
 
     def _rows(self, name, batch, *arguments):
-        s, grid = self.rows, (-(-self.shape[0] // self.rows.count), batch)
+        s, grid = self.rows, (-(-self.shape[0] // self.rows.covers), batch)
         return _bind("rows.cu", name, self.dtype, grid, s.block, (*arguments, self.shape[0]), s.shared, s.defines)
 
     def _lines(self, name, out, x):
