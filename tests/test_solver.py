@@ -171,7 +171,7 @@ def test_a_tolerance_of_zero_runs_exactly_that_long(problem):
 
 @pytest.mark.parametrize("tol", [1e-2, 1e-4, 1e-6])
 def test_the_error_is_about_the_tolerance(problem, tol):
-    """||x - x*||_inf <= 3 tol max|A* y|: the rule aims at 1 and is no guarantee; 2.1 was the worst of 90 solves."""
+    """||x - x*||_inf <= 3 tol max|A* y|: the rule aims at 1 and is no guarantee; 1.6 was the worst of 1000 solves."""
     mask, y = problem
     tv = in_double(mask, rho=None)
     exact = tv.solve(y, max_iterations=50000, tol=1e-12)
@@ -184,7 +184,7 @@ def test_the_error_is_about_the_tolerance(problem, tol):
 def test_a_solve_that_did_not_arrive_says_so(problem):
     mask, y = problem
     tv = in_double(mask, rho=100)
-    assert not tv.solve(y, max_iterations=1000).converged.any()
+    assert not tv.solve(y).converged.any()
     for call in (tv, tv.vjp, tv.warm):
         with pytest.warns(UserWarning, match="did not converge.*Set rho") as caught:
             call(y)
@@ -309,7 +309,7 @@ def test_warm_begins_at_the_solution(problem):
     tv = in_double(mask)
     kept = tv.warm(y)
     exact = tv.solve(y, max_iterations=20000, tol=1e-11).x
-    assert np.abs(kept.x - exact).max() <= 3 * 3e-5 * np.abs(tv.A.adjoint(y)).max()
+    assert np.abs(kept.x - exact).max() <= 2e-4 * np.abs(tv.A.adjoint(y)).max()
     np.testing.assert_array_equal(kept.pairs, 0)
 
 
@@ -374,10 +374,10 @@ def test_warm_copies_are_independent(engine, problem):
 
 
 def test_the_default_penalty():
-    """20 lam^0.6 (m / n^2)^0.45; any positive one without regularisation."""
+    """28 lam^0.65 (m / n^2)^0.45; any positive one without regularisation."""
     mask = np.zeros((8, 8), bool)
     mask[::2] = True
-    assert kspike.TVSolver(mask, 0.02, backend="reference").rho == pytest.approx(20 * 0.02**0.6 * 0.5**0.45)
+    assert kspike.TVSolver(mask, 0.02, backend="reference").rho == pytest.approx(28 * 0.02**0.65 * 0.5**0.45)
     assert kspike.TVSolver(mask, 0, backend="reference").rho > 0
 
 
