@@ -23,9 +23,9 @@ import numpy as np
 from kspike import door
 from kspike.certificate import NORMS, certify, magnitude
 from kspike.operators import Gradient, MaskedFourier
-from kspike.solver import SAFETY, Residuals, Solution
+from kspike.solver import Residuals
 
-__all__ = ["History", "Identity", "Iterative", "SparseSolver", "State", "Wavelet"]
+__all__ = ["Found", "Identity", "Iterative", "SparseSolver", "State", "Wavelet"]
 
 CHECK = 10  # iterations between two looks at the stopping rule
 
@@ -189,15 +189,37 @@ def _slope(s, v, norm):
 
 
 @dataclass(frozen=True, eq=False)
-class History(Solution):
-    """A `Solution` that remembers the way; its residuals are those of the method's own dual variable."""
+class Found:
+    """What a method found; a number per image, or an array over the leading dimensions of y. See `solver.Solution`."""
 
-    history: Any = field(repr=False, default=None)
+    x: Any = field(repr=False)
+    """The reconstruction (..., rows, cols)."""
+    iterations: Any
+    """How many iterations the image took, of PAIRS FFT + inverse FFT pairs each."""
+    converged: Any
+    """Whether the stopping rule was met; always False for tol = 0, where none is asked for."""
+    state: Any = field(repr=False)
+    """The `State`, to go on from."""
+    history: Any = field(repr=False)
     """For each image, if asked for: float array (iterations, 2) of pairs spent and objective. Else None."""
+    _solver: Any = field(repr=False)
+    _y: Any = field(repr=False)
+    _change: Any = field(repr=False)
 
-    def jacobian(self, **options):
-        """Refused: the implicit derivative is `TVSolver`'s."""
-        raise NotImplementedError("the implicit Jacobian is that of TVSolver; here is vjp(y), the unrolled derivative")
+    @functools.cached_property
+    def objective(self):
+        """See `Iterative.objective`."""
+        return self._solver.objective(self.x, self._y)
+
+    @functools.cached_property
+    def residuals(self):
+        """The `Residuals`, in double precision, of x and the method's own dual variable."""
+        return self._solver._residuals(self)
+
+    @functools.cached_property
+    def certificate(self):
+        """The `Certificate` of a solve for the gradient and lam, in double precision."""
+        return self._solver._certificate(self)
 
 
 class State:
@@ -252,6 +274,13 @@ class Iterative:
         self._tight = getattr(self.psi, "tight", False)
         self._bound = getattr(self.psi, "bound", sum(4 if n > 1 else 0 for n in self.shape))
 
+    def _penalty(self, y):
+        """The default rho of ADMM for these data."""
+        if self.lam is not None:
+            return 8.6 * math.sqrt(self.lam * self.samples / math.prod(self.shape)) or 1.0
+        peak = float(np.abs(self.A.adjoint(y)).max(initial=0)) or 1.0
+        return 1 / ((0.03 if self._gradient else 0.1) * peak)
+
     def _sparsifier(self, psi):
         if psi == "gradient":
             return Gradient(self.shape, backend=self.backend)
@@ -276,9 +305,10 @@ class Iterative:
         return info.x
 
     def solve(self, y, max_iterations=2000, tol=1e-4, *, state=None, history=False):
-        """Solve to an aimed error of tol max|A*y|, each image for itself, by the rule of `TVSolver.solve`; a `History`.
+        """Solve to an aimed error of tol max|A*y|, each image for itself; a `Found`.
 
-        tol = 0 runs exactly max_iterations. Starts anew, or from the state of an earlier `History` of as many images,
+        An image ends at iteration k when k / 10 times the last change of x in ten iterations is at most the aim: what is
+        left if x goes on like 1 / k, and no guarantee - `.residuals` is measured. tol = 0 runs exactly max_iterations. Starts anew, or from the state of an earlier `Found` of as many images,
         left unchanged. history: keep the objective of every iteration, evaluated in double.
         """
         y, lead = self._samples(y)
@@ -291,14 +321,13 @@ class Iterative:
 
     def _solve(self, y, lead, state, max_iterations, tol, history=False, tapes=None):
         x = np.empty_like(y, shape=(len(y), *self.shape))
-        count, change, stop = np.zeros(len(y), np.int64), np.full(len(y), np.inf), np.full(len(y), -1.0)
+        count, change, converged = np.zeros(len(y), np.int64), np.full(len(y), np.inf), np.zeros(len(y), bool)
         ways = []
         for i, yi in enumerate(y):
             if state.images[i] is None:
                 state.images[i] = self._start(yi)
             s, seen, way = state.images[i], None, []
-            if tol:
-                stop[i] = SAFETY * tol * float(np.abs(self.A.adjoint(yi)).max(initial=0))
+            aim = tol * float(np.abs(self.A.adjoint(yi)).max(initial=0)) if tol else -1.0  # never met
             for k in range(1, max_iterations + 1):
                 now = self._step(s, yi, *(() if tapes is None else (tapes[i],)))
                 count[i] = k
@@ -308,13 +337,14 @@ class Iterative:
                     if seen is not None:
                         change[i] = float(np.abs((now - seen).view(now.real.dtype)).max(initial=0))
                     seen = now
-                    if change[i] <= stop[i]:
+                    converged[i] = k / CHECK * change[i] <= aim
+                    if converged[i]:
                         break
             x[i] = now
             ways.append(np.array(way))
-        numbers = [_plain(a.reshape(lead)) for a in (count, change <= stop, change)]
+        count, converged, change = (_plain(a.reshape(lead)) for a in (count, converged, change))
         x, y = x.reshape(*lead, *self.shape), y.reshape(*lead, self.samples)
-        return History(x, numbers[0], numbers[1], state, self, y, numbers[2], ways if history else None)
+        return Found(x, count, converged, state, ways if history else None, self, y, change)
 
     def objective(self, x, y):
         """lam: 1/2 ||A x - y||^2 + lam ||Psi x||_1; eta: ||Psi x||_1, whether or not x is feasible. In double."""
@@ -417,15 +447,12 @@ class SparseSolver(Iterative):
     ):
         super().__init__(mask, psi, lam, eta, norm, dtype, backend, threads)
         self.rho = None if rho is None else door.number("rho", rho, 0)
-        if rho is None and eta is None:
-            self.rho = 8.6 * math.sqrt(self.lam * self.samples / math.prod(self.shape)) or 1.0
         self.relax = door.number("relax", relax, 0, 2)
         self.stiffness = door.number("stiffness", (10 if self.eta else 100) if stiffness is None else stiffness, 0)
         self.PAIRS = 1 if self.eta is None or self._tight else 2
 
     def _start(self, y):
-        peak = float(np.abs(self.A.adjoint(y)).max(initial=0)) or 1.0
-        rho = self.rho or 1 / ((0.03 if self._gradient else 0.1) * peak)
+        rho = self.rho or self._penalty(y)
         s = {"rho": rho, "w": np.zeros_like(self.psi(np.zeros_like(y, shape=self.shape)))}
         if self.eta is not None:
             s["q"] = y.copy()
