@@ -307,9 +307,10 @@ class Iterative:
     def solve(self, y, max_iterations=2000, tol=1e-4, *, state=None, history=False):
         """Solve to an aimed error of tol max|A*y|, each image for itself; a `Found`.
 
-        An image ends at iteration k when k / 10 times the last change of x in ten iterations is at most the aim: what is
-        left if x goes on like 1 / k, and no guarantee - `.residuals` is measured. tol = 0 runs exactly max_iterations. Starts anew, or from the state of an earlier `Found` of as many images,
-        left unchanged. history: keep the objective of every iteration, evaluated in double.
+        An image ends at iteration k when k / 10 times the last change of x in ten iterations is at most the aim: what
+        is left if x goes on like 1 / k, and no guarantee - `.residuals` is measured. tol = 0 runs exactly
+        max_iterations. Starts anew, or from the state of an earlier `Found` of as many images, left unchanged.
+        history: keep the objective of every iteration, evaluated in double.
         """
         y, lead = self._samples(y)
         tol = door.number("tol", tol, 0, closed=True)
