@@ -30,7 +30,8 @@ def main():
     parser.add_argument("--lines", type=lambda s: [int(n) for n in s.split(",")], default=[40, 25, 80])
     parser.add_argument("--paper", action="store_true")
     parser.add_argument("--check", action="store_true")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("sweep.json"))
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("sweep.json"), help="rows are appended")
+    parser.add_argument("--plot", type=pathlib.Path, help="a picture of alpha and of the artifact in units of all rows")
     arguments = parser.parse_args()
 
     shape = (256, 256)
@@ -47,6 +48,35 @@ def main():
                 for noise in arguments.noise:
                     row = cell(image, mask, noise, arguments)
                     print(json.dumps({"image": name, "lines": lines, "noise": noise, **row}), file=out, flush=True)
+    if arguments.plot:
+        plot([json.loads(line) for line in arguments.out.read_text().splitlines()], arguments.plot)
+
+
+# Table 1 of arXiv 2206.05289: noise in % -> mean alpha for 25, 40, 80 lines
+PAPER = {0.5: (8.12, 6.23, 3.15), 1: (9.05, 5.64, 3.55), 2: (9.05, 5.88, 3.22), 4: (9.06, 6.88, 3.19)}
+PAPER |= {8: (9.75, 5.91, 3.07), 10: (8.80, 5.65, 2.99)}
+
+
+def plot(rows, path):
+    """Alpha over the noise for each mask, with the paper's table and the plain spike; beside it the artifact."""
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharex=True)
+    for i, (lines, color) in enumerate(((25, "C0"), (40, "C1"), (80, "C2"))):
+        noises = sorted({row["noise"] for row in rows if row["lines"] == lines})
+        if not noises:
+            continue
+        cells = [[row for row in rows if row["lines"] == lines and row["noise"] == n] for n in noises]
+        percent = [100 * n for n in noises]
+        for axes, name in ((left, "alpha"), (right, "units")):
+            ours, spike = ([np.mean([row[key] for row in c]) for c in cells] for key in (name, f"spike_{name}"))
+            axes.plot(percent, ours, "o-", color=color, label=f"{lines} lines: default attack")
+            axes.plot(percent, spike, ":", color=color, label="plain spike")
+        left.plot(list(PAPER), [alphas[i] for alphas in PAPER.values()], "x", color=color, label="paper, Table 1")
+    left.set(xscale="log", xlabel="noise in % of the data", ylabel=r"amplification $\alpha$")
+    right.set(xscale="log", xlabel="noise in % of the data", ylabel=r"artifact / $\eta\,\sqrt{n^2/m}$")
+    left.legend(fontsize=7)
+    figure.savefig(path, dpi=150)
 
 
 def cell(image, mask, noise, arguments):
@@ -65,6 +95,7 @@ def cell(image, mask, noise, arguments):
         "alpha": found.amplification,
         "alpha_mean": float(found.amplifications.mean()),
         "units": found.units,
+        "first_units": float(found.artifact_maxima.flat[0] / found.artifact_max * found.units),
         "pairs": int(found.pairs.max()),
         "spike_alpha": max(s.amplification for s in spikes),
         "spike_units": max(s.units for s in spikes),
