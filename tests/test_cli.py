@@ -278,3 +278,23 @@ def test_python_m_kspike():
     assert good.returncode == 0 and "alpha" in good.stdout and good.stderr == ""
     bad = run("attack", "--image", "none.png")
     assert (bad.returncode, bad.stdout, bad.stderr) == (2, "", "kspike: error: none.png: no such file\n")
+
+
+# --- kspike tune -----------------------------------------------------------------------------------------------------
+
+
+def test_tune_prints_the_best_lam_and_draws_the_curve(capsys):
+    small = ["tune", "--size", "32", "--lines", "12", "--count", "2", "--noise", "0.05", "--backend", ENGINE]
+    assert main([*small, "--threads", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = dict(line.split(maxsplit=1) for line in lines[10:])
+    (best,) = (line.split() for line in lines[:10] if line.endswith("best"))
+    assert float(best[1]) == min(float(line.split()[1]) for line in lines[:10])
+    assert table["lam"] == best[0] and table["criterion"] == "truth"
+    assert pathlib.Path("kspike-tune.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_tune_refuses_in_one_line(capsys):
+    refused(capsys, ["tune", "--noise", "4"], "--noise")
+    refused(capsys, ["tune", "--count", "0"], "--count")
+    refused(capsys, ["tune", "--out", "nowhere/curve.png"], "--out", "nowhere")

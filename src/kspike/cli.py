@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command line: `kspike attack` attacks the TV reconstruction of one image, `kspike info` says what runs here.
+"""The command line: `kspike attack` attacks a reconstruction, `kspike tune` chooses lam, `kspike info` says what runs.
 
 Results go to stdout, everything else to stderr. Exit status: 0, or 2 for wrong input, with the one line
 `kspike: error: ...`, or 130 when interrupted.
@@ -20,9 +20,10 @@ import warnings
 
 import numpy as np
 
-from kspike import images, phantoms, plots, sampling
+from kspike import images, phantoms, plots, sampling, tuning
 from kspike._backends import ENGINES, select
 from kspike.attack import attack
+from kspike.operators import MaskedFourier
 from kspike.solver import TVSolver
 
 __all__ = ["main"]
@@ -107,6 +108,28 @@ def _parser():
     run.add_argument("--threads", type=int, metavar="N", help="default: every core that this process may use")
     run.add_argument("--out", default="kspike-attack", help="OUT of the files OUT.png and OUT.npz (kspike-attack)")
     run.add_argument("--quiet", action="store_true", help="no progress")
+
+    command = commands.add_parser(
+        "tune",
+        help="choose lam, the weight of the total variation",
+        description="Reconstruct noisy samples of test images, or of one image, for a path of lam. Print the criterion "
+        "and the best lam; write OUT.png, the curve.",
+        allow_abbrev=False,
+    )
+    command.set_defaults(run=_tune)
+    command.add_argument("--image", metavar="FILE", help="one image instead of ellipses, as for attack")
+    command.add_argument("--slice", type=int, metavar="N", help="which image of a stack; default: the middle one")
+    command.add_argument("--size", type=int, metavar="N", help="side of the ellipse images (256), or of the cut")
+    command.add_argument("--count", type=int, default=3, help="how many ellipse images (3)")
+    masks = command.add_mutually_exclusive_group()
+    masks.add_argument("--lines", type=int, metavar="N", help="radial lines that are sampled (40)")
+    masks.add_argument("--mask", metavar="FILE", help="sampling mask instead, as for attack")
+    command.add_argument("--noise", type=float, default=0.04, help="of the samples, relative to them (0.04)")
+    command.add_argument("--criterion", choices=tuning.CRITERIA, default="truth", help="what is least (truth)")
+    command.add_argument("--seed", type=int, default=0, help="of the images and of the noise (0)")
+    command.add_argument("--backend", choices=[name for name in ENGINES if name != "cupy"], help="engine")
+    command.add_argument("--threads", type=int, metavar="N", help="default: every core that this process may use")
+    command.add_argument("--out", default="kspike-tune.png", help="the picture (kspike-tune.png)")
     return parser
 
 
@@ -213,6 +236,45 @@ def _attack(arguments):
         ("written", " ".join(outputs)),
     ):
         print(f"{name:<27}{value}")
+
+
+# --- kspike tune -----------------------------------------------------------------------------------------------------
+
+
+def _tune(arguments):
+    if not 0 < arguments.noise < 1:
+        raise ValueError(f"--noise: expected a number in (0, 1), 4 % being 0.04, got {arguments.noise:g}")
+    if arguments.count < 1:
+        raise ValueError(f"--count: expected at least one image, got {arguments.count}")
+    folder = os.path.dirname(arguments.out)
+    if folder and not os.path.isdir(folder):
+        raise ValueError(f"--out: expected a folder that exists, got {folder}")
+    plots.need_matplotlib()
+    if arguments.image:
+        x = _image(arguments)[0][None]
+    else:
+        size = 256 if arguments.size is None else arguments.size
+        x = phantoms.ellipses((size, size), seed=arguments.seed, count=arguments.count)
+    mask, mask_name = _mask(arguments, x.shape[1:])
+    threads = _cores() if arguments.threads is None else arguments.threads
+
+    A = MaskedFourier(mask, backend=arguments.backend, threads=threads)
+    y = A(np.ascontiguousarray(x))
+    e = np.random.default_rng(arguments.seed).standard_normal((*y.shape, 2)) @ (1, 1j)
+    y = (y + e * (arguments.noise * np.linalg.norm(y, axis=1) / np.linalg.norm(e, axis=1))[:, None]).astype(y.dtype)
+    asked = {"backend": arguments.backend, "threads": threads, "noise": arguments.noise}
+    found = tuning.tune(y, mask, criterion=arguments.criterion, truth=x, **asked)
+    plots.curve(found.lams, found.curve, arguments.out, label=arguments.criterion)
+    for lam, value in zip(found.lams, found.curve, strict=True):
+        print(f"{lam:<12.4g}{value:<12.5g}{'best' if lam == found.lam else ''}".rstrip())
+    for name, text in (
+        ("images", f"{len(x)}, {x.shape[1]} x {x.shape[2]}, {mask_name}, noise {arguments.noise:g}"),
+        ("criterion", found.criterion),
+        ("lam", f"{found.lam:.4g}"),
+        ("pairs", f"{found.pairs}, {found.pairs // len(x)} an image"),
+        ("written", arguments.out),
+    ):
+        print(f"{name:<12}{text}")
 
 
 def _image(arguments):

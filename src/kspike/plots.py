@@ -7,7 +7,7 @@ import numpy as np
 
 from kspike import door
 
-__all__ = ["heatmap", "need_matplotlib", "triptych"]
+__all__ = ["curve", "heatmap", "need_matplotlib", "triptych"]
 
 SIDE = 3.0  # inches of the longer side of a panel
 PANEL = 768  # pixels that a panel should have at least
@@ -149,6 +149,38 @@ def heatmap(amplifications, path=None, *, label=r"amplification  $\alpha$"):
     bar.outline.set(edgecolor=FAINT, linewidth=0.5)
     bar.ax.tick_params(labelsize=7.5, length=2, width=0.5, color=FAINT, labelcolor=INK, pad=2)
     bar.set_label(label, fontsize=8, color=INK, labelpad=4)
+    if path is not None:
+        figure.savefig(path)
+    return figure
+
+
+def curve(lams, values, path=None, *, label="criterion"):
+    """A criterion against lam, both (count,), on a logarithmic axis of lam; the least is marked.
+
+    Parameters
+    ----------
+    lams, values : as `Tuned.lams` and `Tuned.curve`
+    path : where to save the figure, its format by its suffix; None saves nothing
+    label : of the criterion
+
+    Returns the matplotlib Figure.
+    """
+    need_matplotlib()
+    lams, values = np.asarray(lams), np.asarray(values)
+    if lams.ndim != 1 or lams.shape != values.shape or not lams.size:
+        raise ValueError(f"lams, values: expected two of one shape (count,), got {lams.shape} and {values.shape}")
+    figure = _figure((4.2, 3.0), dpi=160)
+    axes = figure.add_axes((0.17, 0.17, 0.79, 0.74))
+    axes.semilogx(lams, values, "o-", color=INK, markersize=3.5, linewidth=1)
+    best = int(values.argmin())
+    axes.plot(lams[best], values[best], "o", color=MARK, markersize=7, fillstyle="none")
+    axes.annotate(
+        f"{lams[best]:.3g}", (lams[best], values[best]), (0, 9), textcoords="offset points", ha="center", fontsize=8
+    )
+    axes.set_xlabel("lam", fontsize=9, color=INK)
+    axes.set_ylabel(label, fontsize=9, color=INK)
+    axes.tick_params(labelsize=7.5, which="both", color=FAINT, labelcolor=INK)
+    axes.grid(alpha=0.3, linewidth=0.5)
     if path is not None:
         figure.savefig(path)
     return figure

@@ -30,7 +30,7 @@ __all__ = ["Residuals", "Solution", "TVSolver", "Warm"]
 # what is left to go if x goes on like 1 / k. The engine takes one bound for many iterations, so that k is rounded up.
 CHECK = 10
 LOOK = 100
-ROUNDING = 8  # times eps max|A*y|: a change of x within this is none
+ROUNDING = {"complex64": 8, "complex128": 64}  # times eps max|A*y|: a change of x within this is none
 OPENING, OPENING_ITERATIONS = 0.25, 20  # where rho is the default: how small it begins, and for how long
 MOST, TOL = 4000, 1e-4  # the iterations and the aim of a solve that is not told otherwise
 DERIVATIVES = ("unrolled", "implicit")
@@ -344,7 +344,7 @@ class TVSolver:
         if tol:
             self._plan.adjoint(y, out=x)
             size = np.array(np.abs(x).max((-2, -1), initial=0).tolist())
-            aim, floor = tol * size, ROUNDING * np.finfo(self.dtype).eps * size
+            aim, floor = tol * size, ROUNDING[self.dtype.name] * np.finfo(self.dtype).eps * size
         age = np.broadcast_to(np.reshape(age, -1), len(y))
         count, change, stop = np.zeros(len(y), np.int64), np.full(len(y), np.inf), np.zeros(len(y))
         on = np.arange(len(y))
