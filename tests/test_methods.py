@@ -13,8 +13,8 @@ from kspike.sparse import SparseSolver, Wavelet
 
 LAM = 0.02
 CLOSE = 1e-6  # two stopping errors, both asked to be 1e-10 of the image
-# With these norms of the gradient all methods crawl, for its length enters the derivative where it is small: after 4000
-# iterations x was within 1.3e-4 of each other, the objective within 1e-6.
+# With these norms of the gradient all methods crawl at the end, for the slope of shrinking is between 0 and 1: after
+# 4000 iterations their images were within 3e-5 of each other, their objectives within 7e-7.
 SLOW = {("gradient", "modulus"), ("gradient", "isotropic")}
 
 
@@ -46,9 +46,9 @@ def solve(method, mask, y, psi, norm, **options):
 
 
 def assert_same(info, expected, psi, norm):
-    close = 5e-4 if (psi, norm) in SLOW else CLOSE
+    close = 1e-4 if (psi, norm) in SLOW else CLOSE
     assert np.abs(info.x - expected.x).max() <= close * np.abs(expected.x).max()
-    assert info.objective == pytest.approx(expected.objective, rel=1e-5 if (psi, norm) in SLOW else CLOSE)
+    assert info.objective == pytest.approx(expected.objective, rel=3e-6 if (psi, norm) in SLOW else CLOSE)
     assert info.residuals.primal <= close and info.residuals.dual <= close
 
 
@@ -60,7 +60,7 @@ def test_the_penalised_minimiser_is_that_of_admm(problem, method, psi, norm):
     info = solve(method, mask, y, psi, norm, lam=LAM)
     assert_same(info, expected, psi, norm)
     if psi == "gradient":
-        assert info.certificate.gap <= (1e-3 if (psi, norm) in SLOW else CLOSE) * info.objective
+        assert info.certificate.gap <= (1e-5 if (psi, norm) in SLOW else CLOSE) * info.objective
 
 
 @pytest.mark.parametrize(("psi", "norm"), CASES)
