@@ -69,13 +69,16 @@ def plot(rows, path):
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(5, 3.2), layout="constrained")
-    for sign, marker in ((1, "+"), (-1, "_")):
+    for sign, marker, name, aside in ((1, "+", "plus", 1.03), (-1, "_", "minus", 0.97)):
         chosen = [row for row in rows if row["sign"] == sign]
-        noise = [100 * row["noise"] for row in chosen]
-        axes.plot(noise, [row["strong"] / row["bound"] for row in chosen], marker, label=f"strong, {marker}spike")
-        axes.plot(noise, [row["default"] / row["bound"] for row in chosen], marker, alpha=0.35, label="default")
+        noise = [100 * aside * row["noise"] for row in chosen]
+        axes.plot(noise, [row["strong"] / row["bound"] for row in chosen], f"C0{marker}", label=f"60 steps, {name}")
+        axes.plot(noise, [row["default"] / row["bound"] for row in chosen], f"C1{marker}", label=f"15 steps, {name}")
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set(xscale="log", xlabel="noise in % of the data", ylabel="artifact / certified bound")
+    ticks = sorted({100 * row["noise"] for row in rows})
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=150)
 
