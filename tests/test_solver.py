@@ -201,6 +201,89 @@ def test_a_state_goes_on_where_it_stopped(engine, problem):
         np.testing.assert_array_equal(engine.get(second.x), engine.get(tv.solve(y, max_iterations=57, tol=0).x))
 
 
+def test_the_stopping_rule_keeps_its_promise(paper):
+    """256 x 256: at most 1.2 times the aim in double, in complex64 from 1e-3 on; never more than 3 times."""
+    mask = paper["radial40"]
+    for lam, image in ((6.4e-4, paper["images"][2]), (5.6e-3, paper["images"][4])):
+        tv = kspike.TVSolver(mask, lam, dtype="complex128")
+        y = tv.A(image.astype(complex))
+        exact = tv.solve(y, 20000, 1e-6).x
+        for dtype, tols in (("complex128", (1e-2, 1e-3, 1e-4)), ("complex64", (1e-2, 3e-3, 1e-3, 1e-4))):
+            same = kspike.TVSolver(mask, lam, dtype=dtype)
+            for tol in tols:
+                info = same.solve(y.astype(dtype), tol=tol)
+                assert info.converged
+                share = np.abs(info.x - exact).max() / (tol * np.abs(tv.A.adjoint(y)).max())
+                assert share <= (1.2 if dtype == "complex128" or tol >= 1e-3 else 3)
+
+
+@pytest.mark.parametrize("noise, lam", [(0.01, 6.4e-4), (0.02, 2.0e-3)])
+def test_pairs_to_the_solution(paper, noise, lam):
+    """||x - x*||_inf <= 1e-3 of a spiked measurement: cold in at most 90 pairs, warm or lifted 60 - on this image."""
+    tv = kspike.TVSolver(paper["radial40"], lam, dtype="complex128")
+    clean = tv.A(paper["images"][3].astype(complex))
+    y = clean + kspike.spike(tv.A, (48, 176), noise * np.linalg.norm(clean))
+    exact, start = tv.solve(y, 20000, 1e-6).x, tv.solve(clean, 4000, 1e-5)
+    known = (48, 176), tv.spike_height(noise * np.linalg.norm(clean))
+    for count, begin in ((90, {}), (60, {"state": start}), (60, {"state": start, "spike": known})):
+        assert np.abs(tv.solve(y, count, 0, **begin).x - exact).max() <= 1e-3
+
+
+def test_a_state_moves_between_solvers(engine, problem):
+    """z stays and u keeps its share of the box, whatever lam and rho; at a solution of the same lam nothing moves."""
+    mask, y = problem
+    one = solver(engine, mask)
+    info = one.solve(engine.put(y), 100, 0)
+    other = solver(engine, mask, lam=2 * LAM, rho=0.1)
+    w, moved = (engine.get(s.field()).astype(complex) for s in (info.state, other._adopt(info)))
+    t, new = LAM / RHO, 2 * LAM / 0.1
+    assert_close(reference.shrink(moved, new), reference.shrink(w, t), "transform", engine.dtype, np.abs(moved).max())
+    assert_close(reference.clip(moved, new) / new, reference.clip(w, t) / t, "transform", engine.dtype, scale=20)
+    with pytest.raises(ValueError, match="state: expected the solution of a solver like"):
+        solver(engine, mask[:, ::-1].T.copy()).solve(engine.put(y[:, :1].repeat(mask.sum(), 1)), state=info)
+    np.testing.assert_array_equal(engine.get(one.state(info.state.field()).field()), engine.get(info.state.field()))
+
+
+def test_both_penalties_find_the_same_solution(engine, problem):
+    """The opening at a quarter of the default rho, alone, in a batch of which part ends early, or from a state."""
+    mask, y = problem
+    y = engine.put(np.concatenate([y, 0 * y[:1], y[:1]]))
+    tv = solver(engine, mask, rho=None)
+    tol = 1e-4
+    info = tv.solve(y, tol=tol)
+    exact = in_double(mask, backend="reference" if engine.xp is np else None).solve(problem[1], 20000, 1e-10).x
+    for i in range(3):
+        assert np.abs(engine.get(info.x[i]) - exact[i]).max() <= 3 * tol * np.abs(problem[1][i]).max() * 3
+        np.testing.assert_array_equal(engine.get(tv.solve(y[i], tol=tol).x), engine.get(info.x[i]))
+    assert not engine.get(info.x[3]).any() and info.iterations[3] == 20
+    assert (tv.solve(y, 7, 0).iterations == 7).all() and (tv.solve(y, 33, 0).iterations == 33).all()
+    again = tv.solve(y, tol=tol, state=info)
+    assert again.converged.all() and (again.iterations <= info.iterations).all()
+
+
+def test_a_lifted_state_has_the_spike(engine, problem):
+    """z = z + D (height delta); |u| = t on the edges of it, and the rest as it was."""
+    mask, y = problem
+    tv = solver(engine, mask)
+    state = tv.solve(engine.put(y[:1]), 50, 0).state
+    height = 2 - 1.5j
+    w, lifted = (engine.get(s.field())[0].astype(complex) for s in (state, tv.lift(state, (3, 0), height)))
+    delta = np.zeros(SHAPE, complex)
+    delta[3, 0] = height
+    step, t = reference.grad(delta), LAM / RHO
+    assert_close(reference.shrink(lifted, t), reference.shrink(w, t) + step, "transform", engine.dtype, scale=4)
+    edges = step != 0
+    assert edges.sum() == 4
+    np.testing.assert_array_equal(lifted[~edges], w[~edges])
+    np.testing.assert_allclose(np.abs(reference.clip(lifted, t)[edges].view(float)), t, rtol=1e-5)
+
+
+def test_the_height_of_a_spike():
+    """eta sqrt(n^2 / m) - 4 lam n^2 / m, and not below 0."""
+    tv = kspike.TVSolver(np.eye(4, dtype=bool), 0.01, backend="reference")
+    assert tv.spike_height(1.0) == pytest.approx(2 - 0.16) and tv.spike_height(0.01) == 0
+
+
 def test_a_solution_is_where_a_solve_stays(problem):
     mask, y = problem
     tv = in_double(mask)
@@ -351,6 +434,17 @@ def test_warm_pullback_tends_to_the_derivative(rng, problem):
     np.testing.assert_array_equal(kept.pairs, 2 * 1000 + 60 * (50 + 1))
 
 
+def test_a_warm_copy_is_a_point_to_come_back_to(engine, problem):
+    mask, y = problem
+    tv = solver(engine, mask)
+    kept = tv.warm(engine.put(y))
+    there = kept.copy()
+    xs = [engine.get(k(engine.put(y[::-1]), max_iterations=40, tol=0)) for k in (kept, there)]
+    np.testing.assert_array_equal(*xs)
+    expected = tv.solve(engine.put(y[::-1]), 3, 0, state=there.state).x
+    np.testing.assert_array_equal(engine.get(there.vjp(engine.put(y[::-1]))[0]), engine.get(expected))
+
+
 def test_warm_copies_are_independent(engine, problem):
     mask, y = problem
     tv = solver(engine, mask)
@@ -430,6 +524,9 @@ REFUSED = {
     "unrolled none": (lambda: TV.vjp(Y, iterations=0), ValueError, "iterations: expected an integer of at least 1"),
     "another cotangent": (lambda: TV.vjp(Y, iterations=2)[1](np.ones((6, 4), "c8")), ValueError, "g: expected shape"),
     "a batch of them": (lambda: TV.vjp(Y, iterations=2)[1](np.ones((2, 4, 6), "c8")), ValueError, "g: expected shape"),
+    "a spike outside": (lambda: TV.lift(TV.solve(Y).state, (4, 0), 1), ValueError, "location: expected"),
+    "an endless spike": (lambda: TV.lift(TV.solve(Y).state, (0, 0), np.inf), ValueError, "height: expected a finite"),
+    "a field of another": (lambda: TV.state(np.zeros((2, 6, 4), "c8")), ValueError, "w: expected shape"),
     "no warm steps": (lambda: TV.warm(Y, backward=0), ValueError, "backward: expected an integer of at least 1"),
 }
 
