@@ -13,8 +13,8 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import draw, draw_field, draw_mask
 
+from conftest import draw, draw_field, draw_mask
 from kspike import reference
 
 pytest.importorskip("kspike._core", reason="the C++ engine was not built")

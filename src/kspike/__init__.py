@@ -13,15 +13,19 @@ from kspike.attack import attack
 from kspike.baselines import random_noise, rectangle, spike
 from kspike.bound import certify
 from kspike.images import read_image, read_mask
+from kspike.methods import FISTA, PDHG
 from kspike.objectives import Objective
 from kspike.operators import Gradient, MaskedFourier
 from kspike.phantoms import ellipses, shepp_logan
 from kspike.sampling import cartesian_mask, radial_mask
 from kspike.solver import TVSolver
-from kspike.tuning import tune
+from kspike.sparse import SparseSolver
 from kspike.transfer import transfer
+from kspike.tuning import tune
 
 __all__ = [
+    "FISTA",
+    "PDHG",
     "PGD",
     "Adam",
     "Ball",
@@ -29,6 +33,7 @@ __all__ = [
     "MaskedFourier",
     "Objective",
     "Power",
+    "SparseSolver",
     "TVSolver",
     "attack",
     "cartesian_mask",
@@ -43,6 +48,6 @@ __all__ = [
     "rectangle",
     "shepp_logan",
     "spike",
-    "tune",
     "transfer",
+    "tune",
 ]
