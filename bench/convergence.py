@@ -55,10 +55,10 @@ def case(side, lines, noise, lam, seed, most):
     start = exact.solve(clean, 20000, 1e-5)
 
     def admm(tv, **begin):
-        """The run of one solve, looked at every ten iterations; the opening is the first two looks."""
-        runs, info = [], None
+        """The run of one solve, looked at every ten iterations."""
+        runs = []
         for pairs in range(EVERY, most + 1, EVERY):
-            if info is None or pairs <= 2 * EVERY:  # within the opening: a solve of its own
+            if pairs <= 6 * EVERY:  # within an opening: a solve of its own
                 info = tv.solve(y, pairs, 0, **begin)
             else:
                 info = tv._solve(y[None], (), info.state.copy(), EVERY, 0.0)
