@@ -61,7 +61,7 @@ def plot(rows, path):
     """Alpha over the noise for each mask, with the paper's table and the plain spike; beside it the artifact."""
     from matplotlib import pyplot
 
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharex=True)
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10.5, 3.6), layout="constrained", sharex=True)
     for i, (lines, color) in enumerate(((25, "C0"), (40, "C1"), (80, "C2"))):
         noises = sorted({row["noise"] for row in rows if row["lines"] == lines})
         if not noises:
@@ -75,7 +75,7 @@ def plot(rows, path):
         left.plot(list(PAPER), [alphas[i] for alphas in PAPER.values()], "x", color=color, label="paper, Table 1")
     left.set(xscale="log", xlabel="noise in % of the data", ylabel=r"amplification $\alpha$")
     right.set(xscale="log", xlabel="noise in % of the data", ylabel=r"artifact / $\eta\,\sqrt{n^2/m}$")
-    left.legend(fontsize=7)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside right center", fontsize=7)
     figure.savefig(path, dpi=150)
 
 
