@@ -93,6 +93,7 @@ def test_one_image_and_single_precision(problem):
     assert found.values.shape == (1, 10) and found.lam in found.lams
 
 
+@pytest.mark.filterwarnings("ignore:.* did not converge")
 def test_it_says_when_the_best_is_at_an_end(problem):
     mask, x, y = problem
     with pytest.warns(UserWarning, match="at an end of the path"):

@@ -103,7 +103,11 @@ def tune(y, mask, *, criterion="truth", truth=None, noise=None, lams=None, tol=1
         if progress is not None:
             progress(done, len(lams))
     if slow:
-        warnings.warn(f"{MAX_ITERATIONS} iterations did not converge for lam = {slow}", UserWarning, stacklevel=2)
+        warnings.warn(
+            f"{MAX_ITERATIONS} iterations did not converge for lam = {', '.join(f'{lam:g}' for lam in slow)}",
+            UserWarning,
+            stacklevel=2,
+        )
     values = np.array(values).T
     curve = values.mean(0)
     best = int(curve.argmin())
