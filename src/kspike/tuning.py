@@ -45,7 +45,7 @@ def path(lam, below=BELOW, above=ABOVE):
     return door.number("lam", lam, 0) * math.sqrt(2) ** np.arange(above, -below - 1, -1.0)
 
 
-def tune(y, mask, *, criterion="truth", truth=None, noise=None, lams=None, tol=1e-3, progress=None, **options):
+def tune(y, mask, *, criterion="truth", truth=None, noise=None, lams=None, tol=3e-3, progress=None, **options):
     """Choose lam for samples y of one image (m,) or several (images, m); a `Tuned`.
 
     With x = recTV(y), eta = noise ||y|| the size ||e||_2 of the noise in y, the criterion is the least mean of
@@ -64,7 +64,7 @@ def tune(y, mask, *, criterion="truth", truth=None, noise=None, lams=None, tol=1
     truth : (images, rows, cols), or (rows, cols) for one image, for "truth"
     noise : ||e|| / ||y||, for "discrepancy" and "sure", and for the default path
     lams : what to try; default 0.14 noise max|A*y| sqrt(2)^k, k = 4 ... -5
-    tol : of the solves, as in `TVSolver.solve`; at most 1e-4 for "sure"
+    tol : of the solves, as in `TVSolver.solve`; at most 1e-4 for "sure". The minimum is flat: 1e-3 finds the same
     progress : called as progress(lams done, lams)
     options : of `TVSolver`: backend, threads, norm, relax
 
