@@ -12,7 +12,7 @@ import pathlib
 import platform
 
 from pybind11.setup_helpers import Pybind11Extension
-from setuptools import setup
+from setuptools import find_packages, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import BaseError, CCompilerError
 
@@ -68,6 +68,7 @@ class BuildLevels(build_ext):
 
 
 setup(
+    packages=[*find_packages("src"), "kspike._csrc"],
     ext_modules=[] if os.environ.get("KSPIKE_NO_CPP") else [extension(*level) for level in LEVELS.items()],
     cmdclass={"build_ext": BuildLevels},
     options={"build_ext": {"parallel": True}},

@@ -9,7 +9,9 @@ import warnings
 import numpy as np
 import pytest
 
-import kspike.cli
+import kspike.cli.attack
+import kspike.cli.info
+import kspike.cli.options
 from kspike import metrics
 from kspike._backends import select
 from kspike.cli import main
@@ -204,8 +206,8 @@ def test_an_unwritable_folder_is_noticed_before_the_work(capsys, monkeypatch):
     def denied(*_, **__):
         raise PermissionError(13, "Permission denied", "locked")
 
-    monkeypatch.setattr(kspike.cli, "attack", never)
-    monkeypatch.setattr(kspike.cli.tempfile, "TemporaryFile", denied)
+    monkeypatch.setattr(kspike.cli.attack, "attack", never)
+    monkeypatch.setattr(kspike.cli.options.tempfile, "TemporaryFile", denied)
     refused(capsys, SMALL, "--out: expected files that can be written", "Permission denied")
 
 
@@ -219,7 +221,7 @@ def test_a_missing_package_is_one_line(capsys, monkeypatch):
     def missing():
         raise ImportError("pictures need matplotlib: pip install 'kspike[plot]'")
 
-    monkeypatch.setattr(kspike.cli.plots, "need_matplotlib", missing)
+    monkeypatch.setattr(kspike.cli.attack.plots, "need_matplotlib", missing)
     refused(capsys, SMALL, "pip install 'kspike[plot]'")
 
 
@@ -227,7 +229,7 @@ def test_interruption_is_one_line_and_status_130(capsys, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(kspike.cli, "attack", interrupted)
+    monkeypatch.setattr(kspike.cli.attack, "attack", interrupted)
     assert main([*SMALL, "--quiet"]) == 130
     assert capsys.readouterr() == ("", "kspike: interrupted\n")
 
@@ -236,7 +238,7 @@ def test_too_large_an_image_is_one_line(capsys, monkeypatch):
     def exhausted(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr(kspike.cli.phantoms, "ellipses", exhausted)
+    monkeypatch.setattr(kspike.cli.options.phantoms, "ellipses", exhausted)
     refused(capsys, SMALL, "fits in memory")
 
 
@@ -246,7 +248,7 @@ def test_warnings_are_one_line(capsys, monkeypatch):
 
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        monkeypatch.setattr(kspike.cli, "_info", warns)
+        monkeypatch.setattr(kspike.cli.info, "_info", warns)
         assert main(["info"]) == 0
     assert capsys.readouterr() == ("", "kspike: warning: careful\n")
 
@@ -259,10 +261,10 @@ def test_information_goes_to_stdout_with_status_zero(capsys, arguments):
 
 
 def test_info_names_every_engine_and_what_to_type_for_those_missing(capsys, monkeypatch):
-    monkeypatch.setitem(kspike.cli.ENGINES, "absent", ("nothing", "pip install nothing"))
+    monkeypatch.setitem(kspike.cli.info.ENGINES, "absent", ("nothing", "pip install nothing"))
     main(["info"])
     out = capsys.readouterr().out
-    for name in kspike.cli.ENGINES:
+    for name in kspike.cli.info.ENGINES:
         assert f"engine   {name}" in out
     assert "reference  available" in out
 

@@ -38,10 +38,15 @@ FLOORS = {
     "solver": 5,
     "sparse": 6,
     "tuning": 6,
+    "torch": 6,
     "methods": 7,
-    "cli": 8,
-    "__main__": 9,
-    "__init__": 9,
+    "nets": 7,
+    "interop": 8,
+    "sweep": 8,
+    "paper": 9,
+    "cli": 10,
+    "__main__": 11,
+    "__init__": 11,
 }
 
 # The one place, or the places, of each heavy neighbour.
@@ -54,7 +59,7 @@ PLACES = {
     "matplotlib": {"plots.py"},
     "h5py": {"images.py"},
     "PIL": {"images.py"},
-    "tqdm": {"cli.py"},
+    "tqdm": {"cli/options.py"},
     "skimage": {"metrics.py"},
 }
 
