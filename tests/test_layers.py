@@ -56,7 +56,7 @@ PLACES = {
     "cupy": {"_backends/cupy.py"},
     "pywt": {"sparse.py"},
     "torch": {"torch.py"},
-    "matplotlib": {"plots.py"},
+    "matplotlib": {f"plots/{name}.py" for name in ("canvas", "charts", "panels")},
     "h5py": {"images.py"},
     "PIL": {"images.py"},
     "tqdm": {"cli/options.py"},
