@@ -267,17 +267,18 @@ class _Ascent:
 
     def run(self, e, steps, move, aside, callback, locations):
         """The perturbations (batch, m) after the steps; `aside` is what the ball spends at each."""
-        cost = 0
+        cost, g = 0, None
         for k in range(steps):
             before = self._spent()
             if self._budget is not None and before + cost + self._final > self._budget:
                 break
             x, pullback = self._many.vjp(self._y + e)
-            parts = zip(x, self._areas, strict=True)
-            values, g = zip(*(self._objective.gradient(xi, self._reference, area) for xi, area in parts), strict=True)
+            g = np.zeros_like(x) if g is None else g  # written in the regions only, at every step the same
+            parts = zip(x, self._areas, g, strict=True)
+            values = tuple(self._objective.gradient(xi, self._reference, area, gi)[0] for xi, area, gi in parts)
             if callback is not None and callback(k, locations, e, values):
                 break
-            e = move(e, pullback(np.stack(g)))
+            e = move(e, pullback(g))
             self.extra += aside
             cost = self._spent() - before
         return e

@@ -44,8 +44,11 @@ class Objective:
         if (self.kind == "target") != (self.pattern is not None):
             raise ValueError("pattern: expected an image for objective 'target', and for no other")
 
-    def gradient(self, x, reference, region):
-        """The value and its gradient dL/dRe x + i dL/dIm x, (rows, cols), 0 where the value has none."""
+    def gradient(self, x, reference, region, out=None):
+        """The value and its gradient dL/dRe x + i dL/dIm x, (rows, cols), 0 where the value has none.
+
+        out: where the gradient is written, in the region only: an image that is 0 elsewhere.
+        """
         pixels, weights = region
         flat, r = x.reshape(-1)[pixels], reference.reshape(-1)[pixels]
         direction, sign = 1, 1
@@ -59,7 +62,7 @@ class Objective:
         a = weights * a
         size = float(np.linalg.norm(a))
         scale = 2.0 if self.squared else 1 / size if size > 0 else 0.0
-        g = np.zeros_like(x)
+        g = np.zeros_like(x) if out is None else out
         g.reshape(-1)[pixels] = sign * scale * weights * a * direction
         return sign * (size**2 if self.squared else size), g
 

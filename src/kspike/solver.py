@@ -257,13 +257,13 @@ class TVSolver:
 
         return x, pullback
 
-    def warm(self, y, *, forward=3, backward=3):
-        """A `Warm`: recTV that starts each solve where the last one ended, solved at y (..., m) to begin with.
+    def warm(self, y, *, forward=3, backward=3, tol=1e-3):
+        """A `Warm`: recTV that starts each solve where the last one ended, solved at y (..., m) to tol to begin with.
 
         Where rho is the default it goes on with 8.6 sqrt(lam m / n^2), which is smaller: jumps follow the data faster.
         """
         forward, backward = door.whole("forward", forward, 1), door.whole("backward", backward, 1)
-        info = self.solve(y)
+        info = self.solve(y, tol=tol)
         self._warn(info)
         follower = self
         if self._opens and self.lam:
@@ -429,9 +429,9 @@ class Warm:
         """A `Warm` with a batch of `count` independent copies of this state, which is of one image; pairs from 0."""
         if self._lead:
             raise ValueError(f"repeat: expected the state of a single image, got a batch of {self._lead}")
-        w = np.repeat(self._state.field(), count, axis=0)
         x = np.repeat(self.x[None], count, axis=0)
-        return Warm(self._solver, x, self._solver._plan.state(w), self.forward, self.backward)
+        state = self._state.copy() if count == 1 else self._solver._plan.state(self._state.field().repeat(count, 0))
+        return Warm(self._solver, x, state, self.forward, self.backward)
 
     def __call__(self, y, *, max_iterations=MOST, tol=TOL):
         """recTV(y) from the kept state, with the stopping rule of `TVSolver.solve` and at most max_iterations."""
