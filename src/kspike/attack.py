@@ -149,7 +149,8 @@ def attack(
     final : how many iterations at most the evaluation of rec(y + e) takes, where rec keeps a state
     budget : FFT pairs per location at most, restarts and evaluation included: steps end, then final shrinks, to keep it
     seed : of the random starts; each location has its own stream
-    batch : locations attacked at once, which sets the memory and not the result; default `rec.threads`, else 1
+    batch : locations attacked at once, which sets the memory and not the result; default the first that there is of
+        `rec.batch`, `rec.threads` and 1
     A : the measurement operator; default `rec.A`
     callback : called as callback(step, locations, e, values) before each step; a true result ends these ascents
     progress : called as progress(locations done, locations) after each batch
@@ -178,7 +179,8 @@ def attack(
     radius = math.inf if objective.kind == "l2" else given["radius"]
     radius = radius if radius == math.inf else door.number("radius", radius, 0, closed=True)
     budget = None if budget is None else door.whole("budget", budget, 2)
-    batch = door.whole("batch", getattr(rec, "threads", 1) if batch is None else batch, 1)
+    many_at_once = getattr(rec, "batch", None) or getattr(rec, "threads", 1)
+    batch = door.whole("batch", many_at_once if batch is None else batch, 1)
     if select not in ("artifact", "error"):
         raise ValueError(f"select: expected 'artifact' or 'error', got {select!r}")
     if truth is None and (select == "error" or objective.against == "truth"):
