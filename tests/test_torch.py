@@ -15,7 +15,7 @@ kt = pytest.importorskip("kspike.torch")
 
 SHAPES = [(6, 6), (5, 7), (4, 9)]  # even, odd, non-square
 IMPORTING = "ignore:.*torch.jit.script_method:DeprecationWarning"  # PyTorch's compiler when it is first imported
-EXACT = dict(max_iterations=100_000, tol=1e-11, gradient_tol=1e-9)
+EXACT = dict(max_iterations=100_000, tol=1e-10, gradient_tol=1e-9)
 
 
 @pytest.fixture(params=SHAPES, ids=str)
@@ -40,7 +40,7 @@ def test_the_operators_are_those_of_numpy(case):
     d = D(x.numpy())
     np.testing.assert_array_equal(kt.Gradient(mask.shape).adjoint(torch.from_numpy(d)), D.adjoint(d))
     tv = kspike.TVSolver(mask, 0.05, dtype="complex128")
-    np.testing.assert_array_equal(kt.TVLayer(mask, 0.05, **EXACT)(y), tv.solve(y.numpy(), 100_000, 1e-11).x)
+    np.testing.assert_array_equal(kt.TVLayer(mask, 0.05, **EXACT)(y), tv.solve(y.numpy(), 100_000, 1e-10).x)
     assert module(x.to(torch.complex64)).dtype == torch.complex64
 
 
@@ -77,7 +77,7 @@ def test_the_derivatives_of_the_linear_operators(case):
 
 
 def test_the_derivatives_of_total_variation(case):
-    """Against central differences: atol is what a step of 1e-6 leaves of an answer solved to 1e-11."""
+    """Against central differences: atol is what a step of 1e-6 leaves of an answer solved to 1e-10."""
     mask, _, y = case
     y = y.detach().requires_grad_()
     for layer in layers(mask):
@@ -111,6 +111,7 @@ def test_compile_in_one_graph(case):
             return (A(layer(y) + kt.Gradient(mask.shape).adjoint(kt.gradient(x))).abs() ** 2).sum()
 
         gradients = []
+        torch.compiler.reset()  # or the loop over layers and shapes counts as too many recompilations of one function
         for function in (loss, torch.compile(loss, fullgraph=True, backend="aot_eager")):
             leaf = y.detach().requires_grad_()
             function(leaf).backward()
