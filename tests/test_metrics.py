@@ -124,3 +124,45 @@ def test_ssim_without_scikit_image_says_what_to_type(monkeypatch):
     monkeypatch.setitem(sys.modules, "skimage", None)
     with pytest.raises(ImportError, match="pip install scikit-image"):
         metrics.ssim(image(16, 20), image(16, 20))
+
+
+def test_the_local_damage_of_noise_is_its_standard_deviation():
+    for shape in ((64, 64), (40, 100)):
+        noise = 0.3 * RNG.standard_normal((20, *shape))
+        damage = metrics.local_damage(noise)
+        # At most sigma with probability 1/2 and more; the whole image alone gives sigma up to a few percent.
+        assert np.mean(damage <= 0.3) >= 0.4
+        assert 0.28 < np.median(damage) < 0.31 and damage.max() < 0.4
+
+
+def test_local_damage_is_a_norm_that_ignores_phases_and_places():
+    for shape in ((1, 1), (1, 9), (16, 16), (33, 20)):
+        a, b = image(*shape), image(*shape)
+        whole = metrics.local_damage(a)
+        # The sums over disks go through transforms: 1e-12 is a wide margin.
+        assert metrics.local_damage(-2j * a) == pytest.approx(2 * whole, rel=1e-12)
+        assert metrics.local_damage(a + b) <= (whole + metrics.local_damage(b)) * (1 + 1e-12)
+        assert metrics.local_damage(np.roll(a, (3, 5), (0, 1))) == pytest.approx(whole, rel=1e-12)
+        assert 0 < whole <= np.abs(a).max()
+        assert metrics.local_damage(0 * a) == 0
+
+
+def test_local_damage_orders_equal_energies_by_how_concentrated_they_are():
+    n = 128
+    away = np.hypot(*(np.indices((n, n)) - n // 2))
+    shapes = [away <= radius for radius in (0, 2, 8, 24)]
+    noise = RNG.standard_normal((n, n))
+    damages = [metrics.local_damage(x / np.linalg.norm(x)) for x in (*shapes, noise)]
+    assert damages == sorted(damages, reverse=True)
+    assert metrics.local_damage(np.eye(1, n * n, 77).reshape(n, n)) == pytest.approx(1 / 4.7, rel=0.03)
+
+
+def test_the_tail_of_chi_squared_is_that_of_a_simulation():
+    for count in (1, 2, 5, 12, 101):
+        draws = RNG.chisquare(count, 200_000) / count
+        for share in (0.5, 0.1, 0.01):
+            t = np.quantile(draws, 1 - share)
+            # 2000 of 200,000 draws lie beyond the rarest: a standard deviation of 2.2 %, and four of them.
+            assert metrics._tail(count, t) == pytest.approx(share, rel=0.09)
+    big = metrics._tail(10_001, 1.02)
+    assert big == pytest.approx(metrics._tail(9_999, 1.02), rel=0.02)  # the two formulas meet

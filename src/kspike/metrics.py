@@ -7,6 +7,7 @@ batch an array of its leading shape.
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -16,6 +17,7 @@ __all__ = [
     "argmax_location",
     "kernel_share",
     "lipschitz",
+    "local_damage",
     "local_l2",
     "max_modulus",
     "psnr",
@@ -61,6 +63,62 @@ def local_l2(artifact, location, radius):
         raise ValueError(f"expected radius >= 0, got {radius}")
     disk = np.hypot(np.arange(rows)[:, None] - row, np.arange(cols) - col) <= radius
     return _number(np.linalg.norm(artifact[..., disk], axis=-1))
+
+
+def local_damage(artifact):
+    """max_r max_p (mean of |artifact|^2 over the disk of radius r about p)^(1/2) / tau_r: the noise it is as bad as.
+
+    r runs over 0, 1, 2, 4, ... up to a quarter of the shorter side, and the whole image; disks are periodic. tau_r is
+    such that real white Gaussian noise of standard deviation sigma exceeds sigma tau_r somewhere with probability at
+    most 1 / (2 radii), by the union over all places. So such noise has a local damage of at most sigma with probability
+    at least 1/2 (measured: the median is 0.98 to 1.00 sigma from 32 x 32 to 256 x 256), and the local damage of an
+    artifact is the standard deviation of the noise whose worst place is as bad, in units of the image. In 256 x 256
+    pixels a spike of height h has h / 4.9, a disk of radius 8 has h / 1.25. It is a norm: two artifacts together are at
+    most as bad as their sum.
+    """
+    artifact = _image(artifact)
+    rows, cols = artifact.shape[-2:]
+    power = np.abs(artifact).astype(np.float64) ** 2
+    radii = [0, *(2**k for k in range(32) if 2**k <= min(rows, cols) // 4)]
+    spectrum = np.fft.rfft2(power) if len(radii) > 1 else None
+    away = [np.minimum(np.arange(n), n - np.arange(n)) for n in (rows, cols)]
+    means = [power.mean(AXES)]
+    counts = [rows * cols]
+    for radius in radii:
+        disk = away[0][:, None] ** 2 + away[1] ** 2 <= radius**2
+        counts.append(int(disk.sum()))
+        sums = power if radius == 0 else np.fft.irfft2(spectrum * np.fft.rfft2(disk.astype(float)), (rows, cols))
+        means.append(np.maximum(sums.max(AXES), 0) / counts[-1])
+    tests = (rows * cols, len(counts))
+    return _number(np.sqrt(np.max([m / _threshold(k, *tests) for m, k in zip(means, counts, strict=True)], axis=0)))
+
+
+@functools.cache
+def _threshold(count, places, radii):
+    """The t with P(X > t count) = 1 / (2 places radii), X chi-squared with `count` degrees of freedom; by bisection."""
+    places = 1 if count == places else places
+    low, high = 0.0, 2.0
+    while _tail(count, high) > 0.5 / (places * radii):
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _tail(count, middle) > 0.5 / (places * radii) else (low, middle)
+    return high
+
+
+def _tail(count, t):
+    """P(X > t count), X chi-squared of `count` degrees of freedom: Q(a + 1, x) = Q(a, x) + x^a e^-x / Gamma(a + 1).
+
+    Beyond 10^4 degrees of freedom by Wilson and Hilferty's normal approximation of the cube root.
+    """
+    a, x = count / 2, t * count / 2
+    if x <= 0:
+        return 1.0
+    if count > 10_000:
+        spread = 2 / (9 * count)
+        return 0.5 * math.erfc((t ** (1 / 3) - 1 + spread) / math.sqrt(2 * spread))
+    total = math.erfc(math.sqrt(x)) if count % 2 else math.exp(-x)
+    return total + sum(math.exp(k * math.log(x) - x - math.lgamma(k + 1)) for k in np.arange(1 - count % 2 / 2, a))
 
 
 def relative_l2(x, reference):

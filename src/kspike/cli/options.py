@@ -78,14 +78,16 @@ def outputs(out):
 
 
 @contextlib.contextmanager
-def progress():
+def progress(label=None, unit="locations"):
     """A function (done, total) that shows the progress on stderr: tqdm's bar, or a count where it is not installed."""
+    before = f"{label}: " if label else ""
     try:
         from tqdm import tqdm
     except ModuleNotFoundError:
 
         def count(done, total):
-            print(f"\r{done} / {total} locations", end="\n" if done == total else "", file=sys.stderr, flush=True)
+            end = "\n" if done == total else ""
+            print(f"\r{before}{done} / {total} {unit}", end=end, file=sys.stderr, flush=True)
 
         yield count
         return
@@ -94,7 +96,7 @@ def progress():
     def show(done, total):
         nonlocal bar
         if bar is None:  # not before the first locations are done: what is refused before them stays one line
-            bar = tqdm(total=total, unit=" locations", leave=False, file=sys.stderr)
+            bar = tqdm(desc=label, total=total, unit=f" {unit}", leave=False, file=sys.stderr)
         bar.update(done - bar.n)
 
     try:

@@ -80,6 +80,8 @@ def charts(drawn, path=None, *, columns=2, caption=""):
 
 def _curves(figure, axes, chart):
     """The series of a chart."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
     marked = 0
     for series in chart.series:
         plain = series.style in ("-", "--", ":", "-.")
@@ -93,9 +95,14 @@ def _curves(figure, axes, chart):
         axes.set_xscale("log", base=2 if chart.ticks is not None and _powers(chart.ticks) else 10)
     if "y" in chart.log:
         axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        if high < 50 * low:  # less than two powers of ten, where matplotlib would label one
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_locator(NullLocator())
     if chart.ticks is not None:
         axes.set_xticks(chart.ticks, [f"{t:g}" for t in chart.ticks])
-        axes.minorticks_off()
+        axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(alpha=0.3, linewidth=0.5)
     if any(series.label for series in chart.series):
         axes.legend(fontsize=7.5, frameon=False, labelcolor=INK)

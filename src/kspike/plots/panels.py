@@ -63,6 +63,7 @@ def panels(
     need_matplotlib()
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LinearSegmentedColormap, Normalize, PowerNorm
+    from matplotlib.ticker import NullLocator
 
     grid = [
         [None if x is None else _modulus(f"images[{i}][{j}]", x) for j, x in enumerate(row)]
@@ -119,7 +120,7 @@ def panels(
         for drawn, (bottom, extent), ticks, label in maps:
             made = bar(figure, drawn, (place, bottom, 0.12, extent), label)
             made.ax.set_yticks(list(ticks), list(ticks.values()))
-            made.ax.yaxis.set_minor_locator(_none())
+            made.ax.yaxis.set_minor_locator(NullLocator())
             made.ax.yaxis.set_label_coords(3.9, 0.5)
     if caption:
         middle = (left + (count * width + (count - 1) * gap) / 2) / size[0]
@@ -129,12 +130,6 @@ def panels(
     if path is not None:
         figure.savefig(path)
     return figure
-
-
-def _none():
-    from matplotlib.ticker import NullLocator
-
-    return NullLocator()
 
 
 def _colours(panel, reds, scale):

@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: MIT
+"""What lies beyond the paper."""
+
+STUDIES: dict = {}
