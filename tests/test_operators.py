@@ -126,7 +126,7 @@ REFUSED = {
         r"expected shape \(\.\.\., 4, 6\), got \(4, 5\)",
     ),
     "another field": (lambda: D.adjoint(np.zeros((4, 6), "c8")), ValueError, r"expected shape \(\.\.\., 2, 4, 6\)"),
-    "a shape of one": (lambda: kspike.Gradient((4,)), ValueError, r"shape: expected \(rows, cols\)"),
+    "a shape of three": (lambda: kspike.Gradient((4, 4, 4)), ValueError, r"shape: expected \(rows, cols\)"),
     "a shape of none": (lambda: kspike.Gradient(4), ValueError, r"shape: expected \(rows, cols\)"),
     "half precision": (lambda: kspike.MaskedFourier(MASK, dtype="f2"), ValueError, "dtype: expected 'complex64' or"),
     "no precision": (lambda: kspike.MaskedFourier(MASK, dtype="single!"), ValueError, "dtype: expected 'complex64' or"),
@@ -135,10 +135,10 @@ REFUSED = {
         ValueError,
         "threads: expected an integer of at least 1",
     ),
-    "a mask of one": (
-        lambda: kspike.MaskedFourier(MASK[0]),
+    "a mask of three": (
+        lambda: kspike.MaskedFourier(MASK[None]),
         ValueError,
-        r"mask: expected shape \(rows, cols\), got \(6,\)",
+        r"mask: expected shape \(rows, cols\) or \(n,\), got \(1, 4, 6\)",
     ),
     "a list": (lambda: kspike.MaskedFourier([[True]]), TypeError, "mask: expected a NumPy bool array, got list"),
     "empty": (lambda: kspike.MaskedFourier(~MASK), ValueError, "mask: expected at least one sample"),
@@ -152,3 +152,47 @@ def test_refused_in_one_line(what):
     with pytest.raises(error, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+# --- signals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 8, 30])
+def test_a_signal_is_an_image_of_one_row(rng, dtype, n):
+    """(n,) by NumPy against (1, n) by the reference; the laws, batches, real signals and `out`."""
+    mask = draw_mask(rng, (1, n))
+    A, D = kspike.MaskedFourier(mask[0], dtype=dtype), kspike.Gradient((n,))
+    row = kspike.MaskedFourier(mask, dtype="complex128", backend="reference")
+    x, y = draw(rng, 2, 3, n).astype(dtype), draw(rng, 2, 3, A.samples).astype(dtype)
+    assert A.shape == D.shape == (n,) and A.backend == D.backend == "numpy" and A(x).dtype == dtype
+    assert_close(A(x), row(x[..., None, :].astype(complex)), "transform", dtype)
+    assert_close(A.adjoint(y), row.adjoint(y.astype(complex))[..., 0, :], "transform", dtype)
+    laws.adjointness(A, A.adjoint, x, y, tolerance("inner", dtype))
+    laws.adjointness(D, D.adjoint, x, x[::-1].copy(), tolerance("inner", dtype))
+    assert_close(D(x), np.roll(x, -1, -1) - x, "stencil", dtype)
+    out = np.empty_like(y)
+    assert A(x.real.copy(), out=out) is out and D(x, out=np.empty_like(x)).shape == x.shape
+    for f in (D, D.adjoint):
+        with pytest.raises(ValueError, match="out: expected memory of its own"):
+            f(x, out=x)
+
+
+def test_a_spike_in_a_signal(rng):
+    """e = eta A delta / ||A delta||, and alpha = ||delta|| / ||A* e|| is n / m: section 5 of the paper."""
+    A = kspike.MaskedFourier(draw_mask(rng, (1, 64))[0], dtype="complex128")
+    e = kspike.spike(A, (5,), 2.0)
+    delta = (np.arange(64) == 5).astype(complex)
+    np.testing.assert_allclose(e, 2 * A(delta) / laws.norm(A(delta)))
+    assert np.abs(A.adjoint(A(delta))).max() == pytest.approx(A.samples / 64)
+    box = kspike.rectangle(A, (60,), (4,), 1.0)
+    np.testing.assert_allclose(box, A(np.repeat([0, 1.0], [60, 4])) / laws.norm(A(np.repeat([0, 1.0], [60, 4]))))
+    for call in (lambda: kspike.spike(A, (64,), 1.0), lambda: kspike.spike(A, (1, 1), 1.0)):
+        with pytest.raises(ValueError, match=r"location: expected \(index,\) inside a signal \(64,\)"):
+            call()
+    with pytest.raises(ValueError, match="size: expected a rectangle inside"):
+        kspike.rectangle(A, (60,), (5,), 1.0)
+
+
+def test_a_signal_where_an_image_is_expected():
+    with pytest.raises(ValueError, match=r"mask: expected shape \(rows, cols\), got \(6,\)"):
+        kspike.TVSolver(np.ones(6, bool), 0.1)

@@ -13,21 +13,25 @@ __all__ = ["random_noise", "rectangle", "spike"]
 
 
 def spike(A, location, eta):
-    """The plain scaled spike eta A delta / ||A delta||, delta the unit image at location (row, col): the baseline."""
-    return rectangle(A, location, (1, 1), eta)
+    """The plain scaled spike eta A delta / ||A delta||, delta the unit image at location (row, col): the baseline.
+
+    For signals the location is (index,).
+    """
+    return rectangle(A, location, (1,) * len(A.shape), eta)
 
 
 def rectangle(A, location, size, eta):
     """eta A x / ||A x||, x the indicator of size (rows, cols) pixels from location on: end of section 5 of the paper.
 
-    The rectangle may not cross the border.
+    The rectangle may not cross the border. For signals location and size are (index,) and (length,).
     """
-    row, col = inside(location, A.shape)
-    rows, cols = door.shape2(size, "size")
-    if row + rows > A.shape[0] or col + cols > A.shape[1]:
+    location = inside(location, A.shape)
+    size = door.extent(size, "size")
+    box = tuple(slice(first, first + length) for first, length in zip(location, size, strict=False))
+    if len(size) != len(A.shape) or any(part.stop > n for part, n in zip(box, A.shape, strict=True)):
         raise ValueError(f"size: expected a rectangle inside the image {tuple(A.shape)}, got {size} from {location}")
     x = np.zeros(A.shape, A.dtype)
-    x[row : row + rows, col : col + cols] = 1
+    x[box] = 1
     return scaled(A(x)[None], door.number("eta", eta, 0))[0]
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from kspike import door, reference
 from kspike.operators import Gradient, MaskedFourier
 
-__all__ = ["NORMS", "Certificate", "certify", "magnitude"]
+__all__ = ["NORMS", "Certificate", "certify", "feasible", "magnitude"]
 
 NORMS = ("separable", "modulus", "isotropic")
 PROJECTIONS = 20  # on the data measured, the gap found is then within a factor of two of the true one
@@ -40,7 +40,7 @@ class Certificate:
     samples: Any
     """||A (x - x*)||_2 is at most this, sqrt(2 gap): F grows from its minimum at least as 1/2 ||A (x - x*)||^2."""
     p: Any = field(repr=False)
-    """The feasible dual field (..., 2, rows, cols), complex128, with which to check all this."""
+    """The feasible dual field (..., 2, rows, cols), or of the shape of Psi x, complex128: to check all this."""
 
     @property
     def relative(self):
@@ -84,20 +84,24 @@ def certify(A, lam, x, y, p, *, norm="separable", projections=PROJECTIONS):
         if a.shape[: a.ndim - len(shape)] != x.shape[:-2]:
             raise ValueError(f"{name}: expected shape {(*x.shape[:-2], *shape)}, got {a.shape}")
     x, y, p = (a.astype("complex128") for a in (x, y, p))
-    inside, unsampled = _double(A), _complement(A)
-    D = Gradient(A.shape, backend=A.backend)
-
-    for _ in range(projections):
-        p = _remove_unsampled(_into_box(p, lam, norm), D, unsampled)
-    p = _remove_unsampled(p, D, unsampled)
-    largest = magnitude(p, norm).max((-3, -2, -1), initial=0, keepdims=True)
-    p = p * (lam / np.maximum(largest, lam) if lam else 0.0)
+    inside, D = _double(A), Gradient(A.shape, backend=A.backend)
+    p = feasible(A, lam, p, norm, projections)
     d, misfit = D(x), inside(x) - y
     tv = lam * magnitude(d, norm).sum((-3, -2, -1))
     objective = 0.5 * (np.abs(misfit) ** 2).sum(-1) + tv
     slack = tv - (p.real * d.real + p.imag * d.imag).sum((-3, -2, -1))
     gap = 0.5 * (np.abs(misfit + inside(D.adjoint(p))) ** 2).sum(-1) + np.maximum(slack, 0)
     return Certificate(_plain(gap), _plain(objective), _plain(np.sqrt(2 * gap)), p)
+
+
+def feasible(A, lam, p, norm, projections=PROJECTIONS):
+    """A field near p, complex128, with dual norm at most lam and no unsampled frequency in D*p; see `certify`."""
+    D, unsampled = Gradient(A.shape, backend=A.backend), _complement(A)
+    for _ in range(projections):
+        p = _remove_unsampled(_into_box(p, lam, norm), D, unsampled)
+    p = _remove_unsampled(p, D, unsampled)
+    largest = magnitude(p, norm).max((-3, -2, -1), initial=0, keepdims=True)
+    return p * (lam / np.maximum(largest, lam) if lam else 0.0)
 
 
 def _double(A):

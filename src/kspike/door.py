@@ -15,6 +15,7 @@ __all__ = [
     "array",
     "batched",
     "device",
+    "extent",
     "finite",
     "label",
     "mask",
@@ -109,13 +110,13 @@ def output(out, like, shape, dtype, *inputs):
     return out
 
 
-def mask(mask):
-    """Check a sampling mask: a bool array (rows, cols) with at least one sample."""
+def mask(mask, signal=False):
+    """Check a sampling mask: a bool array (rows, cols), or (n,) for a `signal` too, with at least one sample."""
     if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
         came = mask.dtype.name if isinstance(mask, np.ndarray) else type(mask).__name__
         raise TypeError(f"mask: expected a NumPy bool array, got {came}")
-    if mask.ndim != 2 or not mask.size:
-        raise ValueError(f"mask: expected shape (rows, cols), got {mask.shape}")
+    if mask.ndim not in ((1, 2) if signal else (2,)) or not mask.size:
+        raise ValueError(f"mask: expected shape (rows, cols){' or (n,)' if signal else ''}, got {mask.shape}")
     if not mask.any():
         raise ValueError(f"mask: expected at least one sample, got none in {mask.shape}")
 
@@ -129,6 +130,13 @@ def shape2(shape, name="shape"):
     if rows < 1 or cols < 1 or (rows, cols) != tuple(shape):
         raise ValueError(f"{name}: expected (rows, cols) of positive integers, got {shape!r}")
     return rows, cols
+
+
+def extent(shape, name="shape"):
+    """(rows, cols) of an image or (n,) of a signal as a tuple of positive integers."""
+    if len(np.shape(shape)) == 1 and len(shape) == 1:
+        return (whole(name, shape[0], 1),)
+    return shape2(shape, name)
 
 
 def precision(dtype):

@@ -12,7 +12,8 @@ import math
 import numpy as np
 
 from kspike import door
-from kspike.sparse import Iterative, _clip, _norm
+from kspike.sparse import Iterative, _norm
+from kspike.sparsifiers import clip
 
 __all__ = ["FISTA", "PDHG"]
 
@@ -58,7 +59,7 @@ class PDHG(Iterative):
         x, p, sigma = s["x"], s["p"], s["step"]
         tau = 1 / (sigma * (self._bound or 1))
         now = self._prox(x - tau * self.psi.adjoint(p), tau, y)
-        ahead = _clip(p + sigma * self.psi(2 * now - x), 1 if self.lam is None else self.lam, self.norm)
+        ahead = clip(p + sigma * self.psi(2 * now - x), self._weight, self.norm)
         s["x"], s["p"] = x + self.relax * (now - x), p + self.relax * (ahead - p)
         s["dual"] = ahead
         return now
@@ -100,8 +101,6 @@ class FISTA(Iterative):
         threads=1,
     ):
         super().__init__(mask, psi, lam, None, norm, dtype, backend, threads)
-        if not (self._tight or self._gradient):
-            raise ValueError(f"psi: expected the gradient or an orthogonal transform, got {self.psi}")
         self.inner = door.whole("inner", inner, 1)
 
     def _start(self, y):
@@ -114,7 +113,7 @@ class FISTA(Iterative):
         b = v - self.A.adjoint(self.A(v) - y)
         if self._tight:
             c = self.psi(b)
-            now = self.psi.adjoint(c - _clip(c, self.lam, self.norm))
+            now = self.psi.adjoint(c - clip(c, self.lam, self.norm))
         else:
             now = self._denoise(s, b)
         s["x"] = now
@@ -126,14 +125,14 @@ class FISTA(Iterative):
         p = q = s["p"]
         theta = 1.0
         for _ in range(self.inner):
-            now = _clip(q + self.psi(b - self.psi.adjoint(q)) / (self._bound or 1), self.lam, self.norm)
+            now = clip(q + self.psi(b - self.psi.adjoint(q)) / (self._bound or 1), self.lam, self.norm)
             q, theta = _ahead(p, q, now, theta)
             p = now
         s["p"] = p
         return b - self.psi.adjoint(p)
 
     def _dual(self, s, x, y):
-        p = s["p"] if self._gradient else _clip(self.psi(self.A.adjoint(y - self.A(x))), self.lam, self.norm)
+        p = s["p"] if self._gradient else clip(self.psi(self.A.adjoint(y - self.A(x))), self.lam, self.norm)
         rho = self.lam / (float(np.abs(x).max(initial=0)) or 1.0) or 1.0
         return self.psi(x) + p / rho, rho
 

@@ -94,14 +94,15 @@ def regions(shape, grid, at, radius, phi):
 
 
 def inside(location, shape, name="location"):
-    """A location (row, col) inside the image."""
+    """A location (row, col) inside the image, or (index,) inside the signal."""
     try:
-        row, col = (door.whole(name, n, 0) for n in map(int, location))
+        place = tuple(door.whole(name, n, 0) for n in map(int, location))
     except (TypeError, ValueError):
-        row = col = -1
-    if not (0 <= row < shape[0] and 0 <= col < shape[1]):
-        raise ValueError(f"{name}: expected (row, col) inside an image {tuple(shape)}, got {location!r}")
-    return row, col
+        place = ()
+    if len(place) != len(shape) or any(i >= n for i, n in zip(place, shape, strict=True)):
+        wanted = "(row, col) inside an image" if len(shape) == 2 else "(index,) inside a signal"
+        raise ValueError(f"{name}: expected {wanted} {tuple(shape)}, got {location!r}")
+    return place
 
 
 def centres(shape, grid):

@@ -124,6 +124,7 @@ class TVSolver:
     def __init__(self, mask, lam, *, rho=None, relax=1.9, dtype="complex64", backend=None, threads=1, norm="separable"):
         if norm not in NORMS:
             raise ValueError(f"norm: expected one of {', '.join(NORMS)}, got {norm!r}")
+        door.mask(mask)
         self.A = MaskedFourier(mask, dtype=dtype, backend=backend, threads=threads)
         self.shape, self.samples, self.dtype = self.A.shape, self.A.samples, self.A.dtype
         self.backend, self.threads = self.A.backend, self.A.threads

@@ -3,8 +3,8 @@
 
     lam:  min_x 1/2 ||A x - y||^2 + lam ||Psi x||_1           eta:  min_x ||Psi x||_1  subject to  ||A x - y||_2 <= eta
 
-Psi is the gradient, the identity or an orthogonal wavelet transform; eta = 0 is exact recovery. Images are 2-D, signals
-are images of one row, (1, n). The loops are Python's, over an engine's transforms: for the gradient with lam
+Psi is the gradient, the identity or an orthogonal wavelet transform, of images (rows, cols) or of signals (n,); eta = 0
+is exact recovery. The loops are Python's, over an engine's transforms: for the gradient of images with lam
 `kspike.TVSolver` solves the same problem many times faster.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import importlib
 import math
 import warnings
 from dataclasses import dataclass, field
@@ -20,172 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from kspike import door
-from kspike.certificate import NORMS, certify, magnitude
+from kspike import door, exact, reference
+from kspike.certificate import NORMS, Certificate, feasible, magnitude
 from kspike.operators import Gradient, MaskedFourier
 from kspike.solver import Residuals
+from kspike.sparsifiers import Identity, Wavelet, clip, slope, sparsifier, support
 
 __all__ = ["Found", "Identity", "Iterative", "SparseSolver", "State", "Wavelet"]
 
 CHECK = 10  # iterations between two looks at the stopping rule
-
-
-# --- sparsifiers: __call__, adjoint, shape, and whether Psi*Psi = I --------------------------------------------------
-
-
-class Identity:
-    """Psi x = x: the image itself is sparse."""
-
-    tight = True
-    bound = 1.0  # of ||Psi||^2
-
-    def __init__(self, shape):
-        self.shape = door.shape2(shape)
-
-    def __call__(self, x):
-        """x, (..., rows, cols)."""
-        return x
-
-    def adjoint(self, c):
-        """c, (..., rows, cols)."""
-        return c
-
-    def __repr__(self):
-        return f"Identity({self.shape})"
-
-
-class Wavelet:
-    """Psi x, the periodic orthogonal wavelet transform: (..., rows, cols) -> the same shape, the coarsest scale first.
-
-    Along an axis of n numbers, with the filters h and g[m] = (-1)^m h[len - 1 - m],
-
-        coarse[k] = sum_m h[m] x[(2k + m) mod n],   detail[k] = sum_m g[m] x[(2k + m) mod n],   k < n / 2.
-
-    Parameters
-    ----------
-    shape : (rows, cols); an axis of length 1 is left alone
-    name : an orthogonal wavelet of PyWavelets, "haar", "db2", "sym4", ..., from which the filter is taken
-    levels : how often the coarse part is transformed again; default as often as 2 divides all axes. 2^levels must
-        divide them
-    """
-
-    tight = True
-    bound = 1.0
-
-    def __init__(self, shape, name="haar", levels=None):
-        self.shape, self.name = door.shape2(shape), name
-        self._axes = tuple(axis for axis, n in zip((-2, -1), self.shape, strict=True) if n > 1)
-        most = min((_twos(self.shape[axis]) for axis in self._axes), default=0)
-        self.levels = most if levels is None else door.whole("levels", levels, 0)
-        if self.levels > most:
-            raise ValueError(f"levels: expected at most {most}, as 2^levels divides {self.shape}, got {levels}")
-        self._h = _filter(name)
-        self._g = self._h[::-1] * np.where(np.arange(len(self._h)) % 2, -1, 1)
-
-    def __call__(self, x):
-        """Psi x."""
-        out = x.copy()
-        for level in range(self.levels):
-            part = self._corner(level)
-            for axis in self._axes:
-                out[part] = self._analyse(out[part], axis)
-        return out
-
-    def adjoint(self, c):
-        """Psi* c = Psi^-1 c."""
-        out = c.copy()
-        for level in reversed(range(self.levels)):
-            part = self._corner(level)
-            for axis in reversed(self._axes):
-                out[part] = self._synthesise(out[part], axis)
-        return out
-
-    def _corner(self, level):
-        """The coarse part that a level transforms."""
-        return (..., *(slice(n >> level if n > 1 else 1) for n in self.shape))
-
-    def _analyse(self, x, axis):
-        phases = [np.moveaxis(x, axis, -1)[..., p::2] for p in range(2)]
-        return np.moveaxis(
-            np.concatenate([_correlate(phases, f.astype(x.real.dtype)) for f in (self._h, self._g)], axis=-1), -1, axis
-        )
-
-    def _synthesise(self, c, axis):
-        c = np.moveaxis(c, axis, -1)
-        halves = np.split(c, 2, axis=-1)
-        out = np.empty_like(c)
-        for p in range(2):
-            terms = [
-                f.astype(c.real.dtype)[m] * np.roll(half, m // 2, -1)
-                for f, half in zip((self._h, self._g), halves, strict=True)
-                for m in range(p, len(f), 2)
-            ]
-            out[..., p::2] = functools.reduce(np.add, terms)
-        return np.moveaxis(out, -1, axis)
-
-    def __repr__(self):
-        return f"Wavelet({self.shape}, {self.name!r}, levels={self.levels})"
-
-
-def _twos(n):
-    """How often 2 divides n."""
-    return (n & -n).bit_length() - 1
-
-
-def _correlate(phases, f):
-    """sum_m f[m] x[2k + m] from the even and the odd numbers of x."""
-    return functools.reduce(np.add, (c * np.roll(phases[m % 2], -(m // 2), -1) for m, c in enumerate(f)))
-
-
-def _filter(name):
-    """The low-pass filter of an orthogonal wavelet of PyWavelets, float64."""
-    try:
-        pywt = importlib.import_module("pywt")
-    except ModuleNotFoundError as error:
-        raise ImportError("wavelets need PyWavelets: pip install 'kspike[wavelets]'") from error
-    if name not in pywt.wavelist(kind="discrete") or not pywt.Wavelet(name).orthogonal:
-        raise ValueError(f"name: expected an orthogonal wavelet of PyWavelets, as 'haar', 'db2', 'sym4', got {name!r}")
-    return np.array(pywt.Wavelet(name).rec_lo)
-
-
-# --- shrinking of coefficients, in array operations ------------------------------------------------------------------
-
-
-def _lengths(v, norm):
-    """|v| for the groups of a block norm; see `reference`."""
-    return np.abs(v) if norm == "modulus" else np.sqrt((np.abs(v) ** 2).sum(-3, keepdims=True))
-
-
-def _clip(v, t, norm):
-    """The projection onto the ball of radius t of the dual norm."""
-    if norm == "separable":
-        return np.clip(v.view(v.real.dtype), -t, t).view(v.dtype)
-    length = _lengths(v, norm)
-    return v * (t / np.where(length > t, length, t or 1))
-
-
-def _support(w, t, norm):
-    """What the derivative of shrinking at w consists of: packed bits, or s = shrink(w, t) / |w|."""
-    if norm == "separable":
-        return np.packbits(np.abs(w.view(w.real.dtype)) > t)
-    length = _lengths(w, norm)
-    length = np.where(length > t, length, np.inf)
-    return w * ((1 - t / length) / length)
-
-
-def _slope(s, v, norm):
-    """S v; S is symmetric."""
-    if norm == "separable":
-        parts = v.view(v.real.dtype)
-        return (parts * np.unpackbits(s, count=parts.size).reshape(parts.shape)).view(v.dtype)
-    length = _lengths(s, norm)
-    inner = (s.conj() * v).real
-    if norm == "isotropic":
-        inner = inner.sum(-3, keepdims=True)
-    return length * v + s * ((1 - length) * inner / np.where(length > 0, length**2, np.inf))
-
-
-# --- the iterations --------------------------------------------------------------------------------------------------
+GUESS, LATER = 20, 1.4  # with eta = 0: the iteration of the first guess at the support, and of each next to that
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,9 +38,11 @@ class Found:
     x: Any = field(repr=False)
     """The reconstruction (..., rows, cols)."""
     iterations: Any
-    """How many iterations the image took, of PAIRS FFT + inverse FFT pairs each."""
+    """How many iterations the image took, of one FFT and one inverse FFT each."""
     converged: Any
     """Whether the stopping rule was met; always False for tol = 0, where none is asked for."""
+    pairs: Any
+    """FFT + inverse FFT pairs: the iterations, and what guesses at the support took beside them."""
     state: Any = field(repr=False)
     """The `State`, to go on from."""
     history: Any = field(repr=False)
@@ -205,6 +50,10 @@ class Found:
     _solver: Any = field(repr=False)
     _y: Any = field(repr=False)
     _change: Any = field(repr=False)
+
+    @property
+    def _lead(self):
+        return self.x.shape[: self.x.ndim - len(self._solver.shape)]
 
     @functools.cached_property
     def objective(self):
@@ -218,7 +67,7 @@ class Found:
 
     @functools.cached_property
     def certificate(self):
-        """The `Certificate` of a solve for the gradient and lam, in double precision."""
+        """The `Certificate`, in double precision: with eta, how much shorter the Psi x of any feasible x could be."""
         return self._solver._certificate(self)
 
 
@@ -241,21 +90,18 @@ class State:
 class Iterative:
     """What the methods share: the problem, the loop over images and iterations, the stopping rule, the measures.
 
-    A method has `_start(y)`, the state of an image as a dict; `_step(s, y)`, which advances it and returns x;
-    `_dual(s, x, y)`, the pair of a field w and a rho with rho clip(w, lam / rho) near a dual solution; and PAIRS, the
-    FFT + inverse FFT pairs of a step.
+    A method has `_start(y)`, the state of an image as a dict; `_step(s, y)`, which advances it by a pair of transforms
+    and returns x; and `_dual(s, x, y)`, a field w and a rho with rho clip(w, lam / rho) near a dual solution.
 
     Parameters
     ----------
-    mask : bool array (rows, cols), centred; (1, n) for a signal
-    psi : "gradient", "identity", the name of an orthogonal wavelet, or an object with __call__, adjoint, shape, `tight`
-        (Psi*Psi = I) and `bound`, of ||Psi||^2
+    mask : bool array (rows, cols), centred; (n,) for signals
+    psi : "gradient", "identity", the name of an orthogonal wavelet, or an object with __call__, adjoint, shape and
+        `tight`, that Psi*Psi = Psi Psi* = I
     lam, eta : exactly one of the two, the penalty or the radius of the constraint
-    norm : "separable" or "modulus"; for the gradient also "isotropic". See `TVSolver`
-    dtype, backend, threads : as for `TVSolver`
+    norm : "separable" or "modulus"; for the gradient of images also "isotropic". See `TVSolver`
+    dtype, backend, threads : as for `TVSolver`; for signals the backend is "numpy", and None stands for it
     """
-
-    PAIRS = 1
 
     def __init__(self, mask, psi, lam, eta, norm, dtype, backend, threads):
         self.A = MaskedFourier(mask, dtype=dtype, backend=backend, threads=threads)
@@ -265,31 +111,27 @@ class Iterative:
             raise TypeError(f"lam, eta: expected exactly one of the two, got lam={lam!r}, eta={eta!r}")
         self.lam = None if lam is None else door.number("lam", lam, 0, closed=True)
         self.eta = None if eta is None else door.number("eta", eta, 0, closed=True)
-        self.psi = self._sparsifier(psi)
-        self._gradient = isinstance(self.psi, Gradient)
-        allowed = NORMS if self._gradient else NORMS[:2]
+        self.psi = sparsifier(psi, self.shape, self.backend)
+        self._gradient, self._weight = isinstance(self.psi, Gradient), 1.0 if lam is None else self.lam
+        self._fields = self._gradient and len(self.shape) == 2
+        allowed = NORMS if self._fields else NORMS[:2]
         if norm not in allowed:
             raise ValueError(f"norm: expected one of {', '.join(allowed)} for {self.psi}, got {norm!r}")
         self.norm = norm
         self._tight = getattr(self.psi, "tight", False)
-        self._bound = getattr(self.psi, "bound", sum(4 if n > 1 else 0 for n in self.shape))
+        if not (self._tight or self._gradient):
+            raise ValueError(f"psi: expected the gradient or an orthogonal transform, tight = True, got {self.psi}")
+        self._bound = sum(4 if n > 1 else 0 for n in self.shape) if self._gradient else 1.0
 
     def _penalty(self, y):
         """The default rho of ADMM for these data."""
+        share = self.samples / math.prod(self.shape)
         if self.lam is not None:
-            return 8.6 * math.sqrt(self.lam * self.samples / math.prod(self.shape)) or 1.0
-        peak = float(np.abs(self.A.adjoint(y)).max(initial=0)) or 1.0
-        return 1 / ((0.03 if self._gradient else 0.1) * peak)
-
-    def _sparsifier(self, psi):
-        if psi == "gradient":
-            return Gradient(self.shape, backend=self.backend)
-        if psi == "identity":
-            return Identity(self.shape)
-        psi = Wavelet(self.shape, psi) if isinstance(psi, str) else psi
-        if psi.shape != self.shape:
-            raise ValueError(f"psi: expected one of shape {self.shape}, like the mask, got {psi}")
-        return psi
+            return 8.6 * math.sqrt(self.lam * share) or 1.0
+        if exact.Coefficients.fit(self.A, self.psi):
+            B = exact.Coefficients(self.A, self.psi)
+            return math.sqrt(share) / (0.3 * float(np.abs(B.adjoint(B.data(y))).max(initial=0)) or 1.0)
+        return 1 / (0.03 * float(np.abs(self.A.adjoint(y)).max(initial=0)) or 1.0)
 
     def __repr__(self):
         weight = f"lam={self.lam:g}" if self.eta is None else f"eta={self.eta:g}"
@@ -299,7 +141,7 @@ class Iterative:
         )
 
     def __call__(self, y):
-        """x: (..., m) -> (..., rows, cols). Warns if 2000 iterations did not reach the default tolerance."""
+        """x: (..., m) -> (..., rows, cols) or (..., n). Warns if 2000 iterations did not reach the default aim."""
         info = self.solve(y)
         self._warn(info)
         return info.x
@@ -323,17 +165,25 @@ class Iterative:
     def _solve(self, y, lead, state, max_iterations, tol, history=False, tapes=None):
         x = np.empty_like(y, shape=(len(y), *self.shape))
         count, change, converged = np.zeros(len(y), np.int64), np.full(len(y), np.inf), np.zeros(len(y), bool)
-        ways = []
+        pairs, ways = np.zeros(len(y), np.int64), []
         for i, yi in enumerate(y):
             if state.images[i] is None:
                 state.images[i] = self._start(yi)
             s, seen, way = state.images[i], None, []
             aim = tol * float(np.abs(self.A.adjoint(yi)).max(initial=0)) if tol else -1.0  # never met
+            guess = GUESS
             for k in range(1, max_iterations + 1):
                 now = self._step(s, yi, *(() if tapes is None else (tapes[i],)))
-                count[i] = k
+                count[i], pairs[i] = k, pairs[i] + 1
                 if history:
-                    way.append((k * self.PAIRS, self.objective(now, yi)))
+                    way.append((pairs[i], self.objective(now, yi)))
+                if tol and tapes is None and k == guess:
+                    guess = math.ceil(LATER * guess)
+                    proven, spent = self._guess(s, yi)
+                    pairs[i] += spent
+                    if proven is not None:
+                        now, change[i], converged[i] = proven, 0.0, True
+                        break
                 if k % CHECK == 0:
                     if seen is not None:
                         change[i] = float(np.abs((now - seen).view(now.real.dtype)).max(initial=0))
@@ -343,21 +193,31 @@ class Iterative:
                         break
             x[i] = now
             ways.append(np.array(way))
-        count, converged, change = (_plain(a.reshape(lead)) for a in (count, converged, change))
+        count, converged, pairs, change = (_plain(a.reshape(lead)) for a in (count, converged, pairs, change))
         x, y = x.reshape(*lead, *self.shape), y.reshape(*lead, self.samples)
-        return Found(x, count, converged, state, ways if history else None, self, y, change)
+        return Found(x, count, converged, pairs, state, ways if history else None, self, y, change)
+
+    def _guess(self, s, y):
+        """The solution, if its support is known already and it can be proven, else None; and the pairs that took."""
+        return None, 0
 
     def objective(self, x, y):
         """lam: 1/2 ||A x - y||^2 + lam ||Psi x||_1; eta: ||Psi x||_1, whether or not x is feasible. In double."""
         x, y = x.astype("complex128"), y.astype("complex128")
-        c = self.psi(x)
-        total = magnitude(c, self.norm).sum((-3, -2, -1)) if self._gradient else _moduli(c, self.norm).sum((-2, -1))
+        total = self._length(self.psi(x))
         if self.eta is None:
             total = 0.5 * (np.abs(self._double(x) - y) ** 2).sum(-1) + self.lam * total
         return _plain(np.asarray(total))
 
+    def _length(self, c):
+        """||c||_1, a number for each image."""
+        if self._fields:
+            return magnitude(c, self.norm).sum((-3, -2, -1))
+        moduli = np.abs(c) if self.norm == "modulus" else np.abs(c.real) + np.abs(c.imag)
+        return moduli.sum(tuple(range(-len(self.shape), 0)))
+
     def _residuals(self, info):
-        found = np.array([self._residual(*a) for a in self._images(info)]).reshape(*info.x.shape[:-2], 2)
+        found = np.array([self._residual(*a) for a in self._images(info)]).reshape(*info._lead, 2)
         primal, dual = (_plain(found[..., k]) for k in range(2))
         return Residuals(info._change, primal, dual)
 
@@ -365,7 +225,7 @@ class Iterative:
         """The two residuals of one image. With eta: primal counts what sticks out of the constraint too."""
         w, rho = self._dual(s, x, y)
         x, y, w = (a.astype("complex128") for a in (x, y, w))
-        u = _clip(w, (1 if self.lam is None else self.lam) / rho, self.norm)
+        u = clip(w, self._weight / rho, self.norm)
         z, p, misfit = w - u, rho * self.psi.adjoint(u), self._double(x) - y
         primal, size = _norm(self.psi(x) - z) / (_norm(z) or 1), _norm(y) or 1
         if self.eta is None:
@@ -374,20 +234,42 @@ class Iterative:
         q = -self._double(p)
         outside = max(_norm(misfit) - self.eta, 0) / size
         if self.eta:
-            slope = max(float(np.vdot(misfit, q).real), 0) / (_norm(misfit) ** 2 or 1)
-            q = slope * misfit if _norm(misfit) > 0.99 * self.eta else 0 * q
+            multiple = max(float(np.vdot(misfit, q).real), 0) / (_norm(misfit) ** 2 or 1)
+            q = multiple * misfit if _norm(misfit) > 0.99 * self.eta else 0 * q
         return max(primal, outside), _norm(p + self._double.adjoint(q)) / (_norm(p) or 1)
 
     def _certificate(self, info):
-        if not self._gradient or self.lam is None:
-            raise NotImplementedError("the certificate is there for the gradient with lam; here are the residuals")
-        fields = [rho * _clip(w, self.lam / rho, self.norm) for w, rho in (self._dual(*a) for a in self._images(info))]
-        p = np.stack(fields).astype("complex128").reshape(*info.x.shape[:-2], 2, *self.shape)
-        return certify(self._double, self.lam, info.x, info._y, p, norm=self.norm)
+        found = [self._bounds(*a) for a in self._images(info)]
+        gap, objective, samples, p = (np.array(a) for a in zip(*found, strict=True)) if found else [np.zeros(0)] * 4
+        numbers = (_plain(a.reshape(info._lead)) for a in (gap, objective, samples))
+        return Certificate(*numbers, p.reshape(*info._lead, *p.shape[1:]))
+
+    def _bounds(self, s, x, y):
+        """The gap, objective, bound in the samples, and dual field of one image; see `Certificate`.
+
+        For p with |p| <= weight and Psi*p = A*q: ||Psi x|| >= Re <p, Psi x> = Re <q, A x>, of which the least value is
+        Re <q, y> - eta ||q|| where ||A x - y|| <= eta.
+        """
+        w, rho = self._dual(s, x, y)
+        p, x, y = (a.astype("complex128") for a in (rho * clip(w, self._weight / rho, self.norm), x, y))
+        if self._fields:
+            p = feasible(self._double, self._weight, p, self.norm)
+        else:
+            p = self._atoms.adjoint(self._atoms(p))
+            largest = np.abs(p if self.norm == "modulus" else p.view(float)).max(initial=0)
+            p = p * (self._weight / max(largest, self._weight) if self._weight else 0.0)
+        c, misfit, q = self.psi(x), self._double(x) - y, self._double(self.psi.adjoint(p))
+        length = self._weight * float(self._length(c))
+        if self.eta is not None:
+            outside = max(_norm(misfit) - self.eta, 0.0)
+            gap = length - float(np.vdot(q, y).real) + self.eta * _norm(q)
+            return max(gap, 0.0), length, 2 * self.eta + outside, p
+        gap = 0.5 * _norm(misfit + q) ** 2 + max(length - float(np.vdot(p, c).real), 0.0)
+        return gap, 0.5 * _norm(misfit) ** 2 + length, math.sqrt(2 * gap), p
 
     def _images(self, info):
         """(state, x, y) of each image."""
-        return zip(info.state.images, door.batched(info.x, 2), door.batched(info._y, 1), strict=True)
+        return zip(info.state.images, door.batched(info.x, len(self.shape)), door.batched(info._y, 1), strict=True)
 
     @functools.cached_property
     def _double(self):
@@ -395,6 +277,10 @@ class Iterative:
         if self.dtype != np.complex128:
             A = MaskedFourier(A.mask, dtype="complex128", backend=self.backend, threads=self.threads)
         return A
+
+    @functools.cached_property
+    def _atoms(self):
+        return exact.Coefficients(self._double, self.psi)
 
     def _samples(self, y):
         door.array("y", y, (self.samples,), (self.dtype,))
@@ -417,18 +303,21 @@ class Iterative:
 class SparseSolver(Iterative):
     """Over-relaxed ADMM with an exact x-update, for both problems; see `Iterative` for the parameters.
 
-    lam: x = (A*A + rho Psi*Psi)^-1 (A*y + rho Psi*(w - 2 clip(w, t))),   t = lam / rho
-         w <- w + relax (Psi x - shrink(w, t))
-    eta: v = A x is split off too, with its own field q and with ball(q) = y + (q - y) min(1, eta / ||q - y||):
-         x = (sigma A*A + rho Psi*Psi)^-1 (rho Psi*(w - 2 clip(w, t)) + sigma A*(2 ball(q) - q)),   t = 1 / rho
-         w as above;   q <- q + relax (A x - ball(q));   sigma = stiffness rho
+        x = argmin rho/2 ||Psi x - w + 2 u||^2 + the data term,   u = clip(w, t)
+        w <- w + relax (Psi x - (w - u))
+
+    The data term is 1/2 ||A x - y||^2, t = lam / rho; or that ||A x - y|| <= eta, t = 1 / rho. On the spectrum the
+    x-update is a diagonal, with one multiplier for the ball: see `_update`.
+
+    With eta = 0 the solution is exact as soon as its support shows, if Psi is orthogonal or the gradient of a signal:
+    at iteration 20 and then every 1.4 times later `kspike.exact` solves on the largest entries and proves the result.
 
     Parameters
     ----------
     rho : the penalty, which sets the speed and not the solution. The default for lam, 8.6 sqrt(lam m / n^2), suits
-        images of scale about 1; for eta it is set from the data, 1 / rho = 0.1 max|A*y|, or 0.03 for the gradient
+        images of scale about 1; for eta it is set from the data: 1 / rho = 0.3 sqrt(n / m) max|B*v| for n numbers, with
+        B and v of `kspike.exact`, and 0.03 max|A*y| for the gradient of images
     relax : over-relaxation, in (0, 2)
-    stiffness : for eta, sigma / rho. Default 10, and 100 for eta = 0
     """
 
     def __init__(
@@ -441,7 +330,6 @@ class SparseSolver(Iterative):
         norm="separable",
         rho=None,
         relax=1.8,
-        stiffness=None,
         dtype="complex64",
         backend=None,
         threads=1,
@@ -449,66 +337,101 @@ class SparseSolver(Iterative):
         super().__init__(mask, psi, lam, eta, norm, dtype, backend, threads)
         self.rho = None if rho is None else door.number("rho", rho, 0)
         self.relax = door.number("relax", relax, 0, 2)
-        self.stiffness = door.number("stiffness", (10 if self.eta else 100) if stiffness is None else stiffness, 0)
-        self.PAIRS = 1 if self.eta is None or self._tight else 2
+        self._spectrum = MaskedFourier(np.ones(self.shape, bool), dtype=dtype, backend=backend, threads=threads)
+        at, k = self.A.mask.ravel(), np.ones(math.prod(self.shape))
+        if self._gradient:
+            k = reference.symbol((1, *self.shape)[-2:]).ravel()
+        precision = np.empty(0, self.dtype).real.dtype
+        self._at, self._symbol = np.flatnonzero(at), k[at].astype(precision)
+        # psi*psi inverted off the samples; the zero frequency, which no gradient has, stays 0 there
+        self._inverse = np.divide(1, k, out=np.zeros_like(k), where=~at & (k > 0)).astype(precision)
 
     def _start(self, y):
-        rho = self.rho or self._penalty(y)
-        s = {"rho": rho, "w": np.zeros_like(self.psi(np.zeros_like(y, shape=self.shape)))}
-        if self.eta is not None:
-            s["q"] = y.copy()
-        return s
-
-    def _resolvent(self, b, rho):
-        """(A*A + rho Psi*Psi)^-1 b."""
-        if self._tight:
-            return (b - self.A.adjoint(self.A(b)) / (1 + rho)) / rho
-        out = np.empty_like(b)
-        self.A._plan.resolvent(b[None], rho, out=out[None])
-        return out
+        return {"rho": self.rho or self._penalty(y), "w": np.zeros_like(self.psi(np.zeros_like(y, shape=self.shape)))}
 
     def _step(self, s, y, tape=None):
-        rho, w, relax = s["rho"], s["w"], self.relax
-        t = (1 if self.lam is None else self.lam) / rho
+        rho, w = s["rho"], s["w"]
+        t = self._weight / rho
+        u = clip(w, t, self.norm)
+        x, ball = self._update(self.psi.adjoint(w - 2 * u), y, rho)
         if tape is not None:
-            tape.append((_support(w, t, self.norm), None if self.eta is None else self._ball_support(s["q"], y)))
-        u = _clip(w, t, self.norm)
-        c = self.psi.adjoint(w - 2 * u)
-        if self.eta is None:
-            x = self._resolvent(self.A.adjoint(y) + rho * c, rho)
-        else:
-            v = self._ball(s["q"], y)
-            x, seen = self._mix(c, 2 * v - s["q"])
-            s["q"] = s["q"] + relax * (seen - v)
-        s["w"] = w + relax * (self.psi(x) - (w - u))
+            tape.append((support(w, t, self.norm), ball))
+        s["w"] = w + self.relax * (self.psi(x) - (w - u))
         return x
+
+    def _update(self, c, y, rho):
+        """The x-update from c = Psi*(w - 2 u), and what the ball's derivative needs: (K + mu, r), or None inside it.
+
+        With K the symbol of Psi*Psi, x^ = c^ / K where nothing is sampled. At the samples, lam: (y + rho c^) / (1 + rho
+        K); eta: c^ / K if that is in the ball, else (c^ + mu y) / (K + mu) with mu such that r = x^ - y has size eta.
+        """
+        k = self._spectrum(c)
+        known, symbol, ball = k[self._at], self._symbol, None
+        k *= self._inverse
+        if self.eta is None:
+            known = (y + rho * known) / (1 + rho * symbol)
+        elif self.eta:
+            mu, r = self._multiplier(known - symbol * y)
+            ball = (symbol + mu, r) if mu else None
+            known = y + r
+        else:
+            known = y
+        k[self._at] = known
+        return self._spectrum.adjoint(k), ball
+
+    def _multiplier(self, d):
+        """mu >= 0 and r = d / (K + mu) with ||r|| = eta, or mu = 0 where r is smaller: Newton's method on 1 / ||r||."""
+        symbol, mu = self._symbol, 0.0
+        inverse = np.divide(1, symbol, out=np.zeros_like(symbol), where=symbol > 0)
+        squares = np.abs(d).astype(float) ** 2
+        for _ in range(50):
+            r = d * inverse
+            size = math.sqrt(float((squares * inverse.astype(float) ** 2).sum()))
+            if size <= self.eta * (1 + 4 * np.finfo(symbol.dtype).eps):
+                break
+            mu += (size - self.eta) / self.eta * size**2 / float((squares * inverse.astype(float) ** 3).sum())
+            inverse = 1 / (symbol + symbol.dtype.type(mu))
+        return mu, r
+
+    def _update_adjoint(self, image, rho, ball):
+        """The cotangents of c, as an image, and of y, from that of x."""
+        k = self._spectrum(image)
+        known, symbol = k[self._at], self._symbol
+        k *= self._inverse
+        if self.eta is None:
+            data = known / (1 + rho * symbol)
+            k[self._at] = rho * data
+        elif not self.eta:
+            data, k[self._at] = known, 0
+        elif ball is None:
+            data, inner = np.zeros_like(known), np.divide(known, symbol, out=np.zeros_like(known), where=symbol > 0)
+            k[self._at] = inner
+        else:
+            inner, n = known / ball[0], ball[1] / ball[0]
+            inner = inner - n * (float(np.vdot(n, known).real) / float(np.vdot(n, ball[1]).real))
+            data, k[self._at] = known - symbol * inner, inner
+        return self._spectrum.adjoint(k), data
+
+    def _guess(self, s, y):
+        if self.eta != 0 or not exact.Coefficients.fit(self.A, self.psi):
+            return None, 0
+        t = 1 / s["rho"]
+        u = clip(s["w"], t, self.norm)
+        y, z, p = (a.astype("complex128") for a in (y, s["w"] - u, u / t))
+        c, p, spent = exact.recover(self._atoms, self._atoms.data(y), z, p, self.norm)
+        if c is None:
+            return None, spent
+        s["w"] = (c + t * p).astype(self.dtype)  # where the iteration stays
+        return self._atoms.image(c, y).astype(self.dtype), spent
 
     def _dual(self, s, x, y):
         return s["w"], s["rho"]
-
-    def _mix(self, c, r):
-        """x = (k A*A + Psi*Psi)^-1 (c + k A* r) with k the stiffness, and A x."""
-        k = self.stiffness
-        if self._tight:
-            known = self.A(c)
-            return c + k / (1 + k) * self.A.adjoint(r - known), (known + k * r) / (1 + k)
-        x = self._resolvent(self.A.adjoint(r) + c / k, 1 / k)
-        return x, self.A(x)
-
-    def _ball(self, q, y):
-        """The projection of q onto the ball of radius eta about y."""
-        return y + (q - y) * (self.eta / max(_norm(q - y), self.eta) if self.eta else 0.0)
-
-    def _ball_support(self, q, y):
-        """The direction and the shrinkage eta / ||q - y|| of the projection where q lies outside; None inside."""
-        size = _norm(q - y)
-        return ((q - y) / size, self.eta / size) if size > self.eta else None
 
     def vjp(self, y, *, iterations=None):
         """The pair of x and its pullback dL/dx -> dL/dy, the exact derivative of the iteration that was run, unrolled.
 
         Runs `iterations` from the start if given, else as a call; rho counts as a constant. Memory, for each iteration:
-        4 bits per pixel for the gradient, 2 for images, a field for norms that are not separable; with eta also y.
+        4 bits per pixel for the gradient, 2 for images, a field for norms that are not separable; with eta also 2 m.
         """
         y, lead = self._samples(y)
         tapes, state = [[] for _ in y], State([None] * len(y))
@@ -520,51 +443,25 @@ class SparseSolver(Iterative):
 
         def pullback(g):
             door.array("g", g, self.shape, (self.dtype,))
-            if g.shape[:-2] != lead:
+            if g.shape[: g.ndim - len(self.shape)] != lead:
                 raise ValueError(f"g: expected shape {(*lead, *self.shape)}, got {g.shape}")
             out = np.empty_like(y)
-            for i, image in enumerate(door.batched(g, 2)):
+            for i, image in enumerate(door.batched(g, len(self.shape))):
                 out[i] = self._reverse(tapes[i], state.images[i]["rho"], image)
             return out.reshape(*lead, self.samples)
 
         return info.x, pullback
 
     def _reverse(self, tape, rho, image):
-        """The cotangent of y (m,) from that of the last x, step by step; see `reference.Plan.reverse`.
-
-        lw, lq: the cotangents of w and q; B, symmetric, the derivative of ball(q) in q; I - B that in y.
-        """
-        lw, lq, relax = np.zeros_like(self.psi(image)), np.zeros_like(self.A(image)), self.relax
-        total = np.zeros_like(lq)
-        for s, outside in reversed(tape):
-            if self.eta is None:
-                r = self._resolvent(image, rho)
-                total += self.A(r)
-                r = rho * r
-            else:
-                r, seen = self._mix(image, np.zeros_like(lq))
-                lv = 2 * self.stiffness * seen - relax * lq
-                slope = self._ball_slope(outside, lv)
-                total += lv - slope
-                lq = lq - self.stiffness * seen + slope
-            d = self.psi(r)
-            lw = lw - d + _slope(s, 2 * d - relax * lw, self.norm)
-            image = relax * self.psi.adjoint(lw)
-            if self.eta is not None:
-                image = image + relax * self.A.adjoint(lq)
-        return total if self.eta is None else total + lq
-
-    def _ball_slope(self, outside, g):
-        """B g."""
-        if outside is None:
-            return g
-        n, ratio = outside
-        return ratio * (g - n * float(np.vdot(n, g).real))
-
-
-def _moduli(c, norm):
-    """What ||c||_1 sums, for coefficients shaped like an image."""
-    return np.abs(c.real) + np.abs(c.imag) if norm == "separable" else np.abs(c)
+        """The cotangent of y (m,) from that of the last x, step by step, lw that of w; see `reference.Plan.reverse`."""
+        lw, total = np.zeros_like(self.psi(image)), 0
+        for s, ball in reversed(tape):
+            image, data = self._update_adjoint(image, rho, ball)
+            total = total + data
+            d = self.psi(image)
+            lw = lw - d + slope(s, 2 * d - self.relax * lw, self.norm)
+            image = self.relax * self.psi.adjoint(lw)
+        return total
 
 
 def _norm(a):
