@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: MIT
+"""Where results lie: one file for each task, there in full or not at all.
+
+A part is an .npz, read without pickle, whose zip comment is the SHA-256 of all that comes before it. It is written
+under a temporary name of this process, flushed to the disk and renamed: a kill, a full disk or a power cut leaves the
+part of before or none. A part that does not match its hash counts as not there and is computed again.
+
+    FOLDER/parts/ab/abcd....npz     the arrays of a task, and `about`, JSON: who computed them, and how
+    FOLDER/failed/abcd....json      a task that failed, with the reason
+    FOLDER/tuned/....json           a lam that was tuned, with its curve
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+import os
+import pathlib
+import socket
+import zipfile
+import zlib
+
+import numpy as np
+
+__all__ = ["Store"]
+
+DIGEST = 64  # hexadecimal digits
+HOST = socket.gethostname().replace(".", "-") or "host"
+
+
+class Store:
+    """The folder of one sweep. Any number of processes may write to it; each part has the name of its task."""
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder)
+
+    def __repr__(self):
+        return f"Store({str(self.folder)!r})"
+
+    def open(self):
+        """Make the folder, check that it can be written to, and remove what dead processes of this host left."""
+        try:
+            for name in ("parts", "failed", "tuned"):
+                (self.folder / name).mkdir(parents=True, exist_ok=True)
+            _replace(self.folder / f"probe-{os.getpid()}", b"")
+        except OSError as error:
+            reason = f"expected a folder that can be written to, got: {error.strerror}"
+            raise OSError(error.errno, reason, str(self.folder)) from None
+        (self.folder / f"probe-{os.getpid()}").unlink()
+        for path in self.folder.rglob(f"*.{HOST}.*.tmp"):
+            if not _alive(int(path.name.split(".")[-2])):
+                path.unlink(missing_ok=True)
+
+    def path(self, task):
+        """Where the part of a task lies."""
+        return self.folder / "parts" / task[:2] / f"{task}.npz"
+
+    def write(self, task, arrays, about):
+        """Write the part of a task: its arrays, and `about` as JSON."""
+        file = io.BytesIO()
+        about = np.frombuffer(json.dumps(about).encode(), np.uint8)
+        np.savez(file, about=about, **arrays)
+        with zipfile.ZipFile(file, "a") as archive:
+            archive.comment = bytes(DIGEST)
+        data = file.getvalue()[:-DIGEST]
+        path = self.path(task)
+        path.parent.mkdir(exist_ok=True)
+        _replace(path, data + hashlib.sha256(data).hexdigest().encode())
+
+    def read(self, task):
+        """The arrays of a task and its `about`; None where there is no part, or none that matches its hash."""
+        try:
+            data = self.path(task).read_bytes()
+        except FileNotFoundError:
+            return None
+        if not _sound(data):
+            return None
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+        except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            return None
+        return arrays, json.loads(arrays.pop("about").tobytes())
+
+    def done(self, tasks):
+        """Those of the ids whose part is there and sound, and those whose part is there and is not."""
+        sound, damaged = set(), set()
+        for task in tasks:
+            try:
+                (sound if _sound(self.path(task).read_bytes()) else damaged).add(task)
+            except FileNotFoundError:
+                pass
+        return sound, damaged
+
+    def fail(self, task, reason, about):
+        """Record that a task failed."""
+        text = json.dumps({"task": task, "reason": reason, **about}, indent=1)
+        _replace(self.folder / "failed" / f"{task}.json", text.encode())
+
+    def failures(self, tasks):
+        """What was recorded of those of the ids that failed, by their id."""
+        there = {path.stem for path in (self.folder / "failed").glob("*.json")}
+        return {task: _json(self.folder / "failed" / f"{task}.json") for task in tasks if task in there}
+
+    def forget(self, task):
+        """Remove the record of a failure."""
+        (self.folder / "failed" / f"{task}.json").unlink(missing_ok=True)
+
+    def others(self, tasks):
+        """How many parts there are of no task among the ids: of an earlier specification."""
+        return len({path.stem for path in (self.folder / "parts").glob("*/*.npz")} - set(tasks))
+
+    def tuned(self, name, compute):
+        """What was tuned under this name, a table; computed and kept if it is not there."""
+        path = self.folder / "tuned" / f"{name}.json"
+        try:
+            return _json(path)
+        except (FileNotFoundError, ValueError):
+            found = compute()
+            _replace(path, json.dumps(found, indent=1).encode())
+            return found
+
+
+def _sound(data):
+    """Whether the bytes end with the hash of those before."""
+    return len(data) > DIGEST and hashlib.sha256(data[:-DIGEST]).hexdigest().encode() == data[-DIGEST:]
+
+
+def _json(path):
+    return json.loads(path.read_text())
+
+
+def _replace(path, data):
+    """Put the bytes under this name, in full or not at all, whatever happens meanwhile."""
+    temporary = path.with_name(f"{path.name}.{HOST}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _alive(pid):
+    """Whether a process of this id runs here."""
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return error.errno == errno.EPERM
+    return True
