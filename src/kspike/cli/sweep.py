@@ -48,7 +48,9 @@ def _add_run(part):
     where = part.add_mutually_exclusive_group()
     where.add_argument("--dask", metavar="ADDRESS", help="run the shards on this Dask cluster")
     where.add_argument("--submitit", metavar="PARTITION", help="run the shards in this Slurm partition; `local`: here")
-    part.add_argument("--shards", type=int, metavar="N", help="with --dask and --submitit: how many; default: its workers")
+    part.add_argument(
+        "--shards", type=int, metavar="N", help="with --dask and --submitit: how many; default: its workers"
+    )
     part.add_argument("--quiet", action="store_true", help="no progress")
 
 
@@ -79,7 +81,10 @@ def _plan(arguments):
         ("tasks", f"{found.tasks:,}, {found.done:,} done" + f", {found.failed:,} failed" * bool(found.failed)),
         ("attacks", f"{found.attacks:,}, {found.left:,} left"),
         ("pairs", "not counted by these reconstructions" if found.pairs is None else f"{found.pairs:.3g} left"),
-        ("time", f"{duration(found.seconds)} of one core, {duration(found.seconds / cores)} on {cores} cores, measured"),
+        (
+            "time",
+            f"{duration(found.seconds)} of one core, {duration(found.seconds / cores)} on {cores} cores, measured",
+        ),
         *([("and", f"{found.tuned} lam to tune, a second or two each")] if found.tuned else []),
         ("files", f"{size(found.part_bytes)}, {size(found.kept_bytes)} of it {', '.join(specification.keep)}"),
         ("folder", str(store.folder)),
@@ -131,7 +136,9 @@ def _launch(arguments, specification, store):
         if arguments.dask:
             said = launch.dask(arguments.dask, line, arguments.shards, watch)
         else:
-            said = launch.submitit(arguments.submitit, line, arguments.shards or 1, store.folder / "submitit", watch=watch)
+            said = launch.submitit(
+                arguments.submitit, line, arguments.shards or 1, store.folder / "submitit", watch=watch
+            )
     _status(arguments)
     failed = [text for code, text in said if code]
     if failed:

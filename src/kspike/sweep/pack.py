@@ -138,9 +138,7 @@ def _columns(results):
     there = np.isfinite(results.artifact_max)
     indices = np.nonzero(there)
     cell, location = indices[:4], indices[4]
-    columns = {
-        name: np.array(specification.labels[name])[index] for name, index in zip(CELL, cell, strict=True)
-    }
+    columns = {name: np.array(specification.labels[name])[index] for name, index in zip(CELL, cell, strict=True)}
     places = np.array(specification.locations)[location]
     columns |= {"location": location, "row": places[:, 0], "col": places[:, 1]}
     columns |= {name: getattr(results, name)[there] for name in ("amplification", "artifact_max", "units", "pairs")}
