@@ -63,6 +63,11 @@ PLACES = {
     "h5py": {"images.py"},
     "PIL": {"images.py"},
     "tqdm": {"cli/options.py"},
+    "yaml": {"sweep/specification.py"},
+    "zarr": {"sweep/pack.py"},
+    "pyarrow": {"sweep/pack.py"},
+    "distributed": {"sweep/launch.py"},
+    "submitit": {"sweep/launch.py"},
     "skimage": {"metrics.py"},
 }
 

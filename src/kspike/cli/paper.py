@@ -7,7 +7,7 @@ import functools
 import time
 
 from kspike import plots
-from kspike.cli import options
+from kspike.cli import options, table1
 from kspike.paper.figures import FIGURES, Setting
 from kspike.paper.results import Results
 from kspike.paper.section5 import SECTION5
@@ -39,6 +39,7 @@ def add(commands):
     study = _add(what, "study", "what lies beyond the paper", _study)
     study.add_argument("name", choices=sorted(STUDIES))
     _add(what, "all", "figures, theory and studies", _all)
+    table1.add(what)
 
 
 def _add(what, name, text, run):

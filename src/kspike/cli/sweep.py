@@ -48,9 +48,7 @@ def _add_run(part):
     where = part.add_mutually_exclusive_group()
     where.add_argument("--dask", metavar="ADDRESS", help="run the shards on this Dask cluster")
     where.add_argument("--submitit", metavar="PARTITION", help="run the shards in this Slurm partition; `local`: here")
-    part.add_argument(
-        "--shards", type=int, metavar="N", help="with --dask and --submitit: how many; default: its workers"
-    )
+    part.add_argument("--shards", type=int, metavar="N", help="how many, with --dask and --submitit")
     part.add_argument("--quiet", action="store_true", help="no progress")
 
 
@@ -81,10 +79,7 @@ def _plan(arguments):
         ("tasks", f"{found.tasks:,}, {found.done:,} done" + f", {found.failed:,} failed" * bool(found.failed)),
         ("attacks", f"{found.attacks:,}, {found.left:,} left"),
         ("pairs", "not counted by these reconstructions" if found.pairs is None else f"{found.pairs:.3g} left"),
-        (
-            "time",
-            f"{duration(found.seconds)} of one core, {duration(found.seconds / cores)} on {cores} cores, measured",
-        ),
+        ("time", f"{duration(found.seconds)} of one core, {duration(found.seconds / cores)} of {cores}, by a trial"),
         *([("and", f"{found.tuned} lam to tune, a second or two each")] if found.tuned else []),
         ("files", f"{size(found.part_bytes)}, {size(found.kept_bytes)} of it {', '.join(specification.keep)}"),
         ("folder", str(store.folder)),
@@ -102,7 +97,7 @@ def _run(arguments):
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
             raise ValueError(f"--{name}: expected at least 1, got {getattr(arguments, name)}")
     asked = {"shard": arguments.shard, "workers": arguments.workers, "timeout": arguments.timeout}
-    with contextlib.nullcontext() if arguments.quiet else options.progress("attacks") as progress:
+    with contextlib.nullcontext() if arguments.quiet else options.progress(unit="attacks") as progress:
         summary = run(specification, store, retry=arguments.retry, progress=progress, **asked)
     _summarise(summary, store)
 
@@ -131,14 +126,13 @@ def _launch(arguments, specification, store):
         line += [f"--{name}", str(getattr(arguments, name))] if getattr(arguments, name) is not None else []
     line += ["--retry"] if arguments.retry else []
     ids = [task.id for task in specification.tasks()]
-    with contextlib.nullcontext() if arguments.quiet else options.progress("tasks") as progress:
+    with contextlib.nullcontext() if arguments.quiet else options.progress(unit="tasks") as progress:
         watch = (lambda: progress(sum(store.path(task).exists() for task in ids), len(ids))) if progress else None
         if arguments.dask:
             said = launch.dask(arguments.dask, line, arguments.shards, watch)
         else:
-            said = launch.submitit(
-                arguments.submitit, line, arguments.shards or 1, store.folder / "submitit", watch=watch
-            )
+            log = store.folder / "submitit"
+            said = launch.submitit(arguments.submitit, line, arguments.shards or 1, log, watch=watch)
     _status(arguments)
     failed = [text for code, text in said if code]
     if failed:

@@ -43,7 +43,7 @@ def _table1(arguments):
     for name, specification in asked.items():
         store = sweep.Store(pathlib.Path(arguments.out) / name)
         if arguments.only in (None, name):
-            with contextlib.nullcontext() if arguments.quiet else options.progress(f"attacks, {name}") as progress:
+            with contextlib.nullcontext() if arguments.quiet else options.progress(name, unit="attacks") as progress:
                 sweep.run(specification, store, workers=arguments.workers, progress=progress)
         results[name] = sweep.collect(specification, store)
     print("\n".join(table1.table(results)))

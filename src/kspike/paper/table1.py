@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Table 1 of arXiv 2206.05289, its half on total variation: the amplification for three masks and six noise levels.
 
-Three sweeps: the default attack; the plain spike, both signs, the stronger of the two; and the compatible mode, which is
-the attack of the paper's code, for 40 lines. Each is a specification of `kspike.sweep`, and is run and resumed as one.
+Three sweeps: the default attack; the plain spike, both signs, the stronger of the two; and the compatible mode, which
+is the attack of the paper's code, for 40 lines. Each is a specification of `kspike.sweep`, run and resumed as one.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import html
+import itertools
 import math
 import struct
 import zlib
@@ -48,9 +49,8 @@ def line_chart(series, label, least=0.0):
         parts.append(f'<text class="tick" x="{x:.1f}" y="{HEIGHT - 24}" text-anchor="middle">{100 * level:g} %</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(f'<text class="axis" x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">noise ‖e‖ / ‖y‖</text>')
-    parts.append(
-        f'<text class="axis" transform="translate(13 {HEIGHT / 2 - 10}) rotate(-90)" text-anchor="middle">{label}</text>'
-    )
+    turned = f'transform="translate(13 {HEIGHT / 2 - 10}) rotate(-90)"'
+    parts.append(f'<text class="axis" {turned} text-anchor="middle">{label}</text>')
     ends = []
     for k, (name, noise, mean, spread, reference) in enumerate(series):
         colour = COLOURS[k % len(COLOURS)]
@@ -99,9 +99,8 @@ def map_chart(values, name):
             f"<title>{html.escape(name)}, row {i}, column {j}: {value:.3g}</title></rect>"
         )
         ink = "#fff" if share < 0.55 else "#221133"
-        parts.append(
-            f'<text x="{j * cell + cell / 2 - 0.5}" y="{i * cell + cell / 2 + 3}" fill="{ink}" class="value">{value:.2f}</text>'
-        )
+        x, y = j * cell + cell / 2 - 0.5, i * cell + cell / 2 + 3
+        parts.append(f'<text x="{x}" y="{y}" fill="{ink}" class="value">{value:.2f}</text>')
     parts.append("</svg>")
     return "".join(parts)
 
@@ -141,6 +140,6 @@ def _round_ticks(low, high):
 def _apart(ends, room=16):
     """The labels [y, ...] from the top, moved down until none touches another."""
     ends = sorted(ends)
-    for above, below in zip(ends, ends[1:], strict=False):
+    for above, below in itertools.pairwise(ends):
         below[0] = max(below[0], above[0] + room)
     return ends

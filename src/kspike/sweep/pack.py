@@ -28,10 +28,10 @@ KEPT = {  # dimensions of what a task may keep, after those of its cell
 def pack(specification, store):
     """Write FOLDER/sweep.zarr and FOLDER/table.parquet from the parts that are there; the two paths and `Results`.
 
-    `xarray.open_zarr(path, consolidated=False)` has the variables amplification, artifact_max and pairs (reconstruction,
-    mask, noise, image, location), best, lam, eta, psnr, seconds without location, subsampling_factor (mask), and what the
-    specification keeps, one compressed chunk a cell; samples beyond those of a mask are 0. The table has a row for each
-    location that was attacked.
+    `xarray.open_zarr(path, consolidated=False)` has the variables amplification, artifact_max and pairs
+    (reconstruction, mask, noise, image, location); best, lam, eta, psnr and seconds without location;
+    subsampling_factor (mask); and what the specification keeps, a compressed chunk a cell, samples beyond those of a
+    mask being 0. The table has a row for each location that was attacked.
     """
     zarr, parquet = _need("zarr"), _need("pyarrow.parquet")
     results = collect(specification, store)
@@ -73,7 +73,7 @@ def _write_group(zarr, path, results, store):
 
     for name in CELL:
         labels = specification.labels[name]
-        put(name, np.array(labels) if name == "noise" else np.array(labels, "U"), (name,))
+        put(name, np.array(labels) if name == "noise" else np.array(labels, np.dtypes.StringDType()), (name,))
     places = np.array(specification.locations)
     put("location_row", places[:, 0], ("location",), units="pixel")
     put("location_col", places[:, 1], ("location",), units="pixel")

@@ -86,8 +86,8 @@ def _section(results, r):
         (
             "amplification",
             "Amplification α",
-            "‖rec(y + e) − rec(y)‖<sub>∞</sub> / ‖A*e‖<sub>∞</sub> at the worst location of each image: mean ± standard "
-            "deviation over the images. The dashed line is n²/m.",
+            "‖rec(y + e) − rec(y)‖<sub>∞</sub> / ‖A*e‖<sub>∞</sub> at the worst location of each image: mean ± "
+            "standard deviation over the images. The dotted line is n²/m.",
             "α",
         ),
         (
@@ -186,11 +186,12 @@ def _worst(results, store, cell):
     )
     r, m, n, i = cell
     labels = specification.labels
+    mask, image, name = (html.escape(labels[key][k]) for key, k in (("mask", m), ("image", i), ("reconstruction", r)))
     recorded, again = results.selected("artifact_max")[cell], float(np.abs(dirty - clean).max())
+    alpha, units = (results.selected(what)[cell] for what in ("amplification", "units"))
     facts = (
-        f"<b>{html.escape(labels['mask'][m])}</b>, {100 * labels['noise'][n]:g} % noise, {html.escape(labels['image'][i])}"
-        f" · {html.escape(labels['reconstruction'][r])}<br>α {results.selected('amplification')[cell]:.2f} · artifact "
-        f"{recorded:.2f} ({again:.2f} solved again) · {results.selected('units')[cell]:.2f} spikes · at ({row}, {col})"
+        f"<b>{mask}</b>, {100 * labels['noise'][n]:g} % noise, {image} · {name}<br>α {alpha:.2f} · "
+        f"artifact {recorded:.2f} ({again:.2f} solved again) · {units:.2f} spikes · at ({row}, {col})"
     )
     return f'<figure class="card worst"><div class="row">{shown}</div><figcaption>{facts}</figcaption></figure>'
 
@@ -216,7 +217,8 @@ def _panel(modulus, top, row, col, name):
     )
     return (
         f'<div class="panel"><img alt="{name}" src="{picture(coloured(modulus, top))}"><i style="{frame}"></i>'
-        f'<img class="zoom {corner}" alt="{name}, magnified" src="{picture(coloured(cut, top))}"><span>{name}</span></div>'
+        f'<img class="zoom {corner}" alt="{name}, magnified" src="{picture(coloured(cut, top))}">'
+        f"<span>{name}</span></div>"
     )
 
 

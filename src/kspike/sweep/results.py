@@ -48,7 +48,7 @@ class Results:
     """When the first and the last task were finished, in seconds since 1970; None if none is."""
 
     def selected(self, name):
-        """`amplification`, `artifact_max` or `units` at the selected location of every cell, NaN where it is missing."""
+        """`amplification`, `artifact_max` or `units` at the selected location of every cell, NaN where none is."""
         values = self.units if name == "units" else getattr(self, name)
         found = np.take_along_axis(values, np.maximum(self.best, 0)[..., None], -1)[..., 0]
         return np.where(self.best >= 0, found, np.nan)

@@ -163,8 +163,9 @@ class _Pool:
                     self._died(worker)
                 for answer in answers or ():
                     self._take(worker, answer)
-            for worker in [w for w in self.workers if w.began and not w.task and self.queue]:
-                if not worker.give(self.queue.popleft()):
+            for worker in list(self.workers):
+                idle = worker.began and not worker.task
+                if idle and self.queue and not worker.give(self.queue.popleft()):
                     self._died(worker)
             self._expire()
 

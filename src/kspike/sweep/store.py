@@ -59,6 +59,9 @@ class Store:
 
     def write(self, task, arrays, about):
         """Write the part of a task: its arrays, and `about` as JSON."""
+        for name, array in arrays.items():
+            if np.asarray(array).dtype.hasobject:
+                raise TypeError(f"{name}: expected numbers, got an array of Python objects, which only pickle can keep")
         file = io.BytesIO()
         about = np.frombuffer(json.dumps(about).encode(), np.uint8)
         np.savez(file, about=about, **arrays)
