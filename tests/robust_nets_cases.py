@@ -9,7 +9,7 @@ import types
 import numpy as np
 import torch
 
-SIGNS = 6
+SMALL, SIGNS = 100, 6
 
 
 def numbers(seed, *shape):
@@ -17,11 +17,13 @@ def numbers(seed, *shape):
     return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
 
 
-def digest(x):
-    """The l2 norm of an array and its inner products with a few seeded signs: what is kept of large ones."""
-    x = np.asarray(x.detach()).ravel()
+def kept(x):
+    """What is kept of a result: all of it, or of a large one its norm and inner products with a few seeded signs."""
+    x = np.asarray(x.detach() if torch.is_tensor(x) else x)
+    if x.size <= SMALL or x.dtype.kind != "f":
+        return x
     signs = np.random.default_rng(0).integers(0, 2, (SIGNS, x.size)) * 2 - 1
-    return np.concatenate([[np.linalg.norm(x)], signs @ x])
+    return np.concatenate([[np.linalg.norm(x)], signs @ x.ravel()])
 
 
 def mask(ops, n=16, lines=5):
@@ -113,7 +115,10 @@ def solves(ops, rec):
         lambda y, lam, rho: rec.admm_l1_rec_diag(y, A, W, x, zero, lam, rho, iter=5, silent=True)[0],
         {"lam": np.array([1e-3, 1e-1]), "rho": np.array([0.1, 1.0, 10.0])},
     )
-    yield "grid_search", torch.cat([torch.tensor([parameters["lam"], parameters["rho"], float(least)]), errors.flatten()])
+    yield (
+        "grid_search",
+        torch.cat([torch.tensor([parameters["lam"], parameters["rho"], float(least)]), errors.flatten()]),
+    )
 
 
 def attacks(ops, rec, adv):
@@ -194,7 +199,7 @@ def localized(grid, A):
 
 
 def shared(ops, rec, adv, inputs):
-    """The acceptance inputs of the study, at the sizes people use: digests."""
+    """The acceptance inputs of the study, at the sizes people use."""
     given = {name: torch.from_numpy(np.array(inputs[name])) for name in inputs}
     given = {name: v.double() if v.is_floating_point() else v for name, v in given.items()}
     W = {n: ops.TVAnalysisPeriodic((n, n)) for n in (64, 128, 256)}
@@ -207,9 +212,7 @@ def shared(ops, rec, adv, inputs):
         y = A[n](x)
         yield f"A {name}", y
         yield f"A*A {name}", A[n].adj(y)
-        found = rec.admm_l1_rec_diag(
-            y, A[n], W[n], A[n].adj(y), W[n](A[n].adj(y)), 1e-3, 0.05, iter=30, silent=True
-        )
+        found = rec.admm_l1_rec_diag(y, A[n], W[n], A[n].adj(y), W[n](A[n].adj(y)), 1e-3, 0.05, iter=30, silent=True)
         for part, value in zip("xz", found, strict=True):
             yield f"admm {name} {part}", value
     for n, images, start in ((64, "imgs64", "e0_64x3"), (128, "img128", "e0_128")):

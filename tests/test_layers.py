@@ -54,15 +54,27 @@ FLOORS = {
 # The one place, or the places, of each heavy neighbour.
 PLACES = {
     "numba": {"_backends/numba.py"},
-    "scipy": {"_backends/numba.py"},
-    "cupy": {"_backends/cupy.py"},
+    "scipy": {"_backends/numba.py", "interop/scipy.py"},
+    "cupy": {"_backends/cupy.py", "interop/arrays.py"},
     "pywt": {"sparsifiers.py"},
-    "torch": {"torch.py"} | {p.relative_to(PACKAGE).as_posix() for p in (PACKAGE / "nets").glob("*.py")},
+    "torch": {"torch.py", "interop/deepinv.py", "interop/mrpro.py"}
+    | {
+        p.relative_to(PACKAGE).as_posix()
+        for room in ("nets", "interop/robust_nets")
+        for p in (PACKAGE / room).glob("*.py")
+    },
     "safetensors": {"nets/checkpoint.py"},
     "matplotlib": {f"plots/{name}.py" for name in ("canvas", "charts", "panels")},
     "h5py": {"images.py"},
     "PIL": {"images.py"},
-    "tqdm": {"cli/options.py"},
+    "tqdm": {
+        "cli/options.py",
+        *(f"interop/robust_nets/{name}.py" for name in ("find_adversarial", "localized", "reconstruction_methods")),
+    },
+    "pylops": {"interop/pylops.py"},
+    "sigpy": {"interop/sigpy.py"},
+    "deepinv": {"interop/deepinv.py"},
+    "mrpro": {"interop/mrpro.py"},
     "yaml": {"sweep/specification.py"},
     "zarr": {"sweep/pack.py"},
     "pyarrow": {"sweep/pack.py"},

@@ -44,7 +44,7 @@ def export(array, like):
 
 
 def through(function):
-    """The same function for arrays of any library: DLPack arguments go in as `native`, array results come `export`ed."""
+    """The same function for arrays of any library: DLPack arguments go in `native`, array results come `export`ed."""
 
     def call(*args, **kwargs):
         like = next((a for a in (*args, *kwargs.values()) if hasattr(a, "__dlpack__")), None)

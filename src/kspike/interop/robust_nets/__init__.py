@@ -71,7 +71,7 @@ def install(family="robust-nets", *, experiment=None):
     for name in modules:
         there = sys.modules.get(name)
         if there is not None and not hasattr(there, "__kspike__"):
-            raise ImportError(f"{name} is imported already, from {there.__file__}: call install() before the script's imports")
+            raise ImportError(f"{name} is imported already, {there!r}: call install() before the script's own imports")
     sys.modules.update(modules)
 
 

@@ -45,6 +45,7 @@ class LocalLoss:
             warnings.warn(f"LocalLoss: no pixel within {width / 2:g} of {tuple(loc)}", stacklevel=2)
 
     def __call__(self, x, y):
+        """The loss of what lies on the disk."""
         inside = im2vec(self.locmask)
         return self.loss(*(im2vec(v)[..., inside].unsqueeze(-1) for v in (x, y)))
 
@@ -61,7 +62,7 @@ def complex_norm(X, p=math.inf):
 
 
 def select_loc(R, p=math.inf):
-    """The index (i, j, k) of the location where ||R[i, j, k]||_p is largest, for each image k of (N1, N2, b, 2, n, n)."""
+    """The index (i, j, k) of the largest ||R[i, j, k]||_p over locations, for each image k of (N1, N2, b, 2, n, n)."""
     norms = complex_norm(R, p)
     best = norms.flatten(end_dim=1).argmax(dim=0)
     return best // norms.shape[1], best % norms.shape[1], range(norms.shape[2])

@@ -12,8 +12,9 @@ import math
 import numpy as np
 import torch
 
-from kspike import MaskedFourier, radial_mask, reference
-from kspike.interop.arrays import export, native
+import kspike
+import kspike.torch
+from kspike import reference
 from kspike.interop.robust_nets.cg import CGInverterLayer
 
 __all__ = [
@@ -40,7 +41,7 @@ __all__ = [
     "vec2im",
 ]
 
-PRECISION = {torch.float32: "complex64", torch.float64: "complex128"}
+PRECISION = (torch.float32, torch.float64)
 
 
 class RadialMaskFunc:
@@ -51,9 +52,10 @@ class RadialMaskFunc:
 
     def __init__(self, shape, num_lines, offset=0):
         self.shape, self.num_lines, self.offset = tuple(shape), num_lines, offset
-        self.mask = torch.from_numpy(radial_mask(self.shape, num_lines, offset=offset))
+        self.mask = torch.from_numpy(kspike.radial_mask(self.shape, num_lines, offset=offset))
 
     def __call__(self, shape, seed=None):
+        """The mask with the dimensions of `shape`, (..., n1, n2, 1)."""
         if tuple(shape[-3:-1]) != self.shape:
             raise ValueError(f"shape: expected (..., {self.shape[0]}, {self.shape[1]}, 1), got {tuple(shape)}")
         return self.mask.reshape((len(shape) - 3) * (1,) + self.shape + (1,))
@@ -146,14 +148,12 @@ def vec2im(x, n):
 
 def prep_fft_channel(x):
     """(..., 2 k, n1, n2) -> (..., k, n1, n2, 2)."""
-    x = x.reshape(x.shape[:-3] + (x.shape[-3] // 2, 2) + x.shape[-2:])
-    return x.movedim(-3, -1)
+    return x.unflatten(-3, (-1, 2)).movedim(-3, -1)
 
 
 def unprep_fft_channel(x):
     """(..., k, n1, n2, 2) -> (..., 2 k, n1, n2)."""
-    x = x.movedim(-1, -3)
-    return x.reshape(x.shape[:-4] + (x.shape[-4] * x.shape[-3],) + x.shape[-2:])
+    return x.movedim(-1, -3).flatten(-4, -3)
 
 
 def circshift(x, dim=-1, num=1):
@@ -182,6 +182,7 @@ class LinearOperator:
         self.m, self.n = m, n
 
     def __call__(self, x):
+        """See `dot`."""
         return self.dot(x)
 
 
@@ -196,20 +197,18 @@ class Fourier(LinearOperator):
     def __init__(self, mask):
         self.mask = mask[0, 0].bool()
         super().__init__(int(self.mask.sum()), mask.shape[-2:])
+        threads = torch.get_num_threads()
+        self.operator = kspike.torch.MaskedFourier(self.mask, threads=threads)
         self._plans = {}
-
-    def plan(self, like):
-        """The `kspike.MaskedFourier` of the mask in the precision and for the device of a tensor."""
-        return self._plan("mask", self.mask, like)
+        self._whole = kspike.torch.MaskedFourier(torch.ones_like(self.mask), threads=threads)
 
     def dot(self, x):
         """The samples of an image."""
-        self._image(x)
-        return _linear(x, 2, 1, self.plan(x), self._turn(x))
+        return channels(self.turned(self.operator(self._image(x)), back=True), 1)
 
     def adj(self, y):
         """The adjoint, and pseudo-inverse: zero-filling and the inverse transform."""
-        return _linear(y, 1, 2, self.plan(y), self._turn(y))
+        return channels(self.operator.adjoint(self.turned(joined(y, 1))), 2)
 
     def inv(self, y):
         """See `adj`."""
@@ -220,44 +219,36 @@ class Fourier(LinearOperator):
 
         Where both vanish (the zero frequency, if it is not sampled) the result has no component.
         """
-        self._image(rhs)
         diagonal = self.mask.to(rhs.device) + rho * _pairs(kernel.to(rhs))
         inverse = torch.where(diagonal == 0, 0, 1 / torch.where(diagonal == 0, 1, diagonal))
-        whole = self._plan("whole", torch.ones_like(self.mask), rhs)
-        spectrum = _linear(rhs, 2, 1, whole, None)
-        spectrum = _channels(_joined(spectrum, 1) * inverse.flatten(), 1)
-        return _linear(spectrum, 1, 2, whole, None)
+        return channels(self._whole.adjoint(inverse.flatten() * self._whole(self._image(rhs))), 2)
 
     def turned(self, y, *, back=False):
-        """Complex samples (..., m) of this operator as those of the plan, which is centred; or back."""
-        turn = self._turn(y)
-        if turn is None:
-            return y
-        return y * (turn if back else turn.conj())
+        """Complex samples (..., m) of this operator as those of kspike's, which is centred; or back.
 
-    def _plan(self, name, mask, like):
-        key = name, like.dtype, like.device
+        They differ by the phase of a shift of the image by (n1, n2) // 2.
+        """
+        if self.CENTRED:
+            return y
+        rows, cols = (torch.arange(n, dtype=torch.float64) - n // 2 for n in self.n)
+        angle = rows[:, None] * (self.n[0] // 2) / self.n[0] + cols * (self.n[1] // 2) / self.n[1]
+        turn = torch.polar(torch.ones_like(angle), (-2 if back else 2) * math.pi * angle)[self.mask.cpu()]
+        return y * turn.to(y)
+
+    def plan(self, like):
+        """The `kspike.MaskedFourier` of the mask in the precision and for the device of a tensor, made once."""
+        key = like.dtype, like.device.type
         if key not in self._plans:
-            dtype = PRECISION.get(like.dtype)
-            if dtype is None:
-                raise TypeError(f"expected a float32 or float64 tensor, got {like.dtype}")
+            dtype = "complex128" if like.dtype == torch.float64 else "complex64"
             backend = "cupy" if like.is_cuda else None
-            mask = mask.cpu().numpy()
-            self._plans[key] = MaskedFourier(mask, dtype=dtype, backend=backend, threads=torch.get_num_threads())
+            options = dict(dtype=dtype, backend=backend, threads=self.operator.threads)
+            self._plans[key] = kspike.MaskedFourier(self.operator.mask, **options)
         return self._plans[key]
 
     def _image(self, x):
         if x.ndim < 3 or x.shape[-3] % 2 or x.shape[-2:] != tuple(self.n):
             raise ValueError(f"expected shape (..., 2, {self.n[0]}, {self.n[1]}), got {tuple(x.shape)}")
-
-    def _turn(self, like):
-        """By what the samples differ from centred ones, or None: the phase of a shift of the image by (n1, n2) // 2."""
-        if self.CENTRED:
-            return None
-        rows, cols = (torch.arange(n, dtype=torch.float64) - n // 2 for n in self.n)
-        angle = rows[:, None] * (self.n[0] // 2) / self.n[0] + cols * (self.n[1] // 2) / self.n[1]
-        turn = torch.polar(torch.ones_like(angle), -2 * math.pi * angle)[self.mask.cpu()]
-        return turn.to(like.device, torch.promote_types(like.dtype, torch.complex64))
+        return joined(x, 2)
 
 
 class TVAnalysisPeriodic(LinearOperator):
@@ -286,37 +277,13 @@ class TVAnalysisPeriodic(LinearOperator):
         raise NotImplementedError("TVAnalysisPeriodic: expected a call of dot or adj; W has no inverse")
 
 
-class _Linear(torch.autograd.Function):
-    """A linear map that is given with its adjoint, and so has derivatives of every order."""
-
-    @staticmethod
-    def forward(ctx, x, apply, adjoint):
-        ctx.maps = adjoint, apply
-        return export(apply(native(x.detach().contiguous())), x)
-
-    @staticmethod
-    def backward(ctx, g):
-        return _Linear.apply(g, *ctx.maps), None, None
-
-
-def _linear(x, inner, outer, A, turn):
-    """A (inner = 2: images) or A* (inner = 1: samples), turned, on a tensor with channels."""
-    maps = (A, A.adjoint) if inner == 2 else (A.adjoint, A)
-    x = _joined(x, inner)
-    if inner == 1 and turn is not None:
-        x = x * turn.conj()
-    x = _Linear.apply(x, *maps)
-    if outer == 1 and turn is not None:
-        x = x * turn
-    return _channels(x, outer)
-
-
-def _joined(x, inner):
+def joined(x, inner):
     """Channels as complex numbers: (..., 2 k, *inner) -> (..., k, *inner), in one copy."""
-    x = x.unflatten(-1 - inner, (-1, 2))
-    return torch.complex(*x.unbind(-1 - inner))
+    if x.dtype not in PRECISION:
+        raise TypeError(f"expected a float32 or float64 tensor, got {x.dtype}")
+    return torch.complex(*x.unflatten(-1 - inner, (-1, 2)).unbind(-1 - inner))
 
 
-def _channels(x, inner):
+def channels(x, inner):
     """Complex numbers as channels: (..., k, *inner) -> (..., 2 k, *inner)."""
     return torch.stack([x.real, x.imag], dim=-1 - inner).flatten(-2 - inner, -1 - inner)

@@ -41,7 +41,7 @@ def admm_l1_rec_diag(y, OpA, OpW, x0, z0, lam, rho, iter=20, silent=False):
 
 
 def admm_l1_rec(y, OpA, OpW, x0, z0, lam, rho, iter=20, silent=False, timeout=None):
-    """The same for any OpA and OpW: the x-update by conjugate gradients to 1e-6 from the last x, 200 iterations at most.
+    """The same for any OpA and OpW: the x-update by up to 200 conjugate gradient steps, to 1e-6, from the last x.
 
     timeout : seconds after which what there is is returned
     """
@@ -139,7 +139,7 @@ class _ADMM(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, gx, gz):
-        (y, z0), (OpA, OpW, lam, rho, iterations) = ctx.saved_tensors, ctx.problem
+        (y, z0), (OpA, _, _, rho, iterations) = ctx.saved_tensors, ctx.problem
         if gz is not None:  # nobody differentiates z; who does waits for torch
             return (*_by_torch(y, z0, gx, gz, *ctx.problem), *6 * (None,))
         A = OpA.plan(y)
@@ -161,11 +161,9 @@ class _ADMM(torch.autograd.Function):
 def _by_torch(y, z0, gx, gz, OpA, OpW, lam, rho, iterations):
     """The cotangents of y and z0 from those of x and z, through the loop of torch operations."""
     y, z0 = y.detach().requires_grad_(), z0.detach().requires_grad_()
-    kernel = OpW.get_fourier_kernel().to(y.dtype)
+    kernel = OpW.get_fourier_kernel()
     with torch.enable_grad():
-        x, z = _loop(
-            y, OpA, OpW, OpA.adj(y), z0, lam, rho, iterations, True, lambda rhs, x: OpA.tikh(rhs, kernel, rho)
-        )
+        x, z = _loop(y, OpA, OpW, OpA.adj(y), z0, lam, rho, iterations, True, lambda rhs, x: OpA.tikh(rhs, kernel, rho))
         gx = torch.zeros_like(x) if gx is None else gx
         return torch.autograd.grad((x, z), (y, z0), (gx, gz))
 
