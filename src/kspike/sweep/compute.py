@@ -42,7 +42,7 @@ def compute(task, description, store):
     best : the index of the selected location, score : its value; lam, eta : as used; psnr : of rec(y) against the image
     and what the description keeps: of the selected location, or `perturbations` of all
     """
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         x, rec, A, y, lam = prepare(description, store)
@@ -65,6 +65,7 @@ def compute(task, description, store):
     arrays |= {name: getattr(found, name) for name in description["keep"]}
     about = {
         "seconds": time.perf_counter() - start,
+        "cpu": time.process_time() - cpu,
         "finished": time.time(),
         "warnings": sorted({str(w.message) for w in caught}),
         "description": description,

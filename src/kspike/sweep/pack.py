@@ -29,7 +29,7 @@ def pack(specification, store):
     """Write FOLDER/sweep.zarr and FOLDER/table.parquet from the parts that are there; the two paths and `Results`.
 
     `xarray.open_zarr(path, consolidated=False)` has the variables amplification, artifact_max and pairs
-    (reconstruction, mask, noise, image, location); best, lam, eta, psnr and seconds without location;
+    (reconstruction, mask, noise, image, location); best, lam, eta, psnr, seconds and cpu without;
     subsampling_factor (mask); and what the specification keeps, a compressed chunk a cell, samples beyond those of a
     mask being 0. The table has a row for each location that was attacked.
     """

@@ -54,7 +54,7 @@ def _head(results):
     specification = results.specification
     total = math.prod(specification.sizes) * len(specification.locations)
     there = np.isfinite(results.artifact_max)
-    seconds = float(np.nansum(results.tables["seconds"]))
+    seconds = float(np.nansum(results.tables["cpu"]))
     units = results.selected("units")
     pairs = results.pairs[there & (results.pairs >= 0)]
     tiles = [
@@ -162,14 +162,15 @@ def _gallery(results, store):
                 seen.update(kinds(cell))
     cards = [_worst(results, store, cell) for cell in chosen]
     return (
-        f"{title}<p>Image, image with A*e, reconstruction of y + e, on one scale: moduli above 1 are red. The squares "
-        "magnify the attacked place. Each is solved again from the perturbation that was kept.</p>"
+        f"{title}<p>What the perturbation does to the image itself, and to its reconstruction, on one scale: moduli "
+        "above 1 are red. The squares magnify the attacked place. Each is solved again from the perturbation that was "
+        "kept.</p>"
         f'<div class="gallery">{"".join(cards)}</div></section>'
     )
 
 
 def _worst(results, store, cell):
-    """One artifact: three images with their zooms, and what they are."""
+    """One artifact: two images with their zooms, and what they are."""
     specification = results.specification
     arrays, about = store.read(results.ids[cell])
     with warnings.catch_warnings():
@@ -177,12 +178,11 @@ def _worst(results, store, cell):
         x, rec, A, y, _ = prepare(about["description"], store)
         clean, dirty = _solve_again(rec, y, arrays["perturbation"])
     perturbed = x + A.adjoint(arrays["perturbation"])
-    panels = [np.abs(v) / np.abs(x).max() for v in (x, perturbed, dirty)]
+    panels = [np.abs(v) / np.abs(x).max() for v in (perturbed, dirty)]
     row, col = specification.locations[results.best[cell]]
     top = max(float(panel.max()) for panel in panels)
     shown = "".join(
-        _panel(panel, top, row, col, name)
-        for panel, name in zip(panels, ("image", "image + A*e", "rec(y + e)"), strict=True)
+        _panel(panel, top, row, col, name) for panel, name in zip(panels, ("image + A*e", "rec(y + e)"), strict=True)
     )
     r, m, n, i = cell
     labels = specification.labels
@@ -216,9 +216,9 @@ def _panel(modulus, top, row, col, name):
         f"width:{100 * (2 * half + 1) / cols:.2f}%;height:{100 * (2 * half + 1) / rows:.2f}%"
     )
     return (
-        f'<div class="panel"><img alt="{name}" src="{picture(coloured(modulus, top))}"><i style="{frame}"></i>'
+        f'<div><div class="panel"><img alt="{name}" src="{picture(coloured(modulus, top))}"><i style="{frame}"></i>'
         f'<img class="zoom {corner}" alt="{name}, magnified" src="{picture(coloured(cut, top))}">'
-        f"<span>{name}</span></div>"
+        f"</div><small>{name}</small></div>"
     )
 
 
@@ -254,7 +254,8 @@ def _provenance(results):
     if results.finished:
         first, last = (time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(t)) for t in results.finished)
         rows.append(("finished", f"from {first} to {last}"))
-    rows.append(("time", f"{np.nansum(results.tables['seconds']) / 3600:.3g} hours of one core"))
+    hours = [f"{np.nansum(results.tables[name]) / 3600:.3g}" for name in ("cpu", "seconds")]
+    rows.append(("time", f"{hours[0]} hours of one core, {hours[1]} hours by the workers' clocks"))
     counted = results.pairs[results.pairs >= 0]
     rows.append(("FFT pairs", f"{counted.sum():,}" if counted.size else "not counted"))
     if lams.size:

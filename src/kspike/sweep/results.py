@@ -31,7 +31,7 @@ class Results:
     best: Any
     """The index of the selected location of every cell, -1 where the cell is not complete."""
     tables: Any
-    """lam, eta, psnr and seconds of every cell, by their name."""
+    """lam, eta, psnr, and seconds by the clock and of a core (cpu) of every cell, by their name."""
     factors: Any
     """n^2 / m of every mask."""
     ids: Any
@@ -65,7 +65,7 @@ def collect(specification, store):
     cells, k = specification.sizes, len(specification.locations)
     amplification, artifact_max = np.full((*cells, k), np.nan), np.full((*cells, k), np.nan)
     pairs = np.full((*cells, k), -1)
-    tables = {name: np.full(cells, np.nan) for name in ("lam", "eta", "psnr", "seconds")}
+    tables = {name: np.full(cells, np.nan) for name in ("lam", "eta", "psnr", "seconds", "cpu")}
     best, score, chunks = np.full(cells, -1), np.full(cells, -math.inf), np.zeros(cells, int)
     ids, times, left = {}, [], []
     provenance, warnings = {name: {} for name in ABOUT}, {}
@@ -81,7 +81,8 @@ def collect(specification, store):
             pairs[cell][here] = arrays["pairs"]
         for name in ("lam", "eta", "psnr"):
             tables[name][cell] = arrays[name]
-        tables["seconds"][cell] = np.nansum([tables["seconds"][cell], about["seconds"]])
+        for name in ("seconds", "cpu"):
+            tables[name][cell] = np.nansum([tables[name][cell], about[name]])
         chunks[cell] += 1
         if arrays["score"] > score[cell]:
             score[cell], best[cell], ids[cell] = arrays["score"], task.first + arrays["best"], task.id

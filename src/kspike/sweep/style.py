@@ -41,14 +41,13 @@ table.text td, table.text th { text-align: left; white-space: normal; vertical-a
 .map { width: 100%; height: auto; display: block; } .map .value { font-size: 8.5px; text-anchor: middle; }
 figcaption { color: var(--faint); font-size: 13px; margin-top: 10px; } figcaption b { color: var(--ink); }
 .gallery { display: grid; grid-template-columns: repeat(auto-fit, minmax(500px, 1fr)); gap: 14px; }
-.row { display: grid; grid-template-columns: repeat(3, 1fr); gap: 8px; }
+.row { display: grid; grid-template-columns: repeat(2, 1fr); gap: 10px; }
+.row small { color: var(--faint); font-size: 12px; }
 .panel { position: relative; overflow: hidden; border-radius: 6px; background: #000; }
 .panel img { display: block; width: 100%; image-rendering: pixelated; }
 .panel i { position: absolute; border: 1.5px solid #ff5340; }
 .panel .zoom { position: absolute; width: 42%; border: 1.5px solid #ff5340; }
 .zoom.top { top: 3%; } .zoom.bottom { bottom: 3%; } .zoom.left { left: 3%; } .zoom.right { right: 3%; }
-.panel span { position: absolute; left: 6px; top: 4px; color: #fff; font-size: 11px;
-  text-shadow: 0 0 3px #000, 0 0 2px #000; }
 details { margin-top: 14px; } summary { cursor: pointer; color: var(--faint); }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 16px; overflow: auto;
   font-size: 12.5px; }
