@@ -39,13 +39,14 @@ def main():
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--images", type=int, default=40, help="of four tasks each")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--pause", type=float, default=3.0, help="seconds at most between two kills")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         print(json.dumps(torture(pathlib.Path(folder), **vars(arguments)), indent=1))
 
 
-def torture(folder, kills, images, workers, seed):
+def torture(folder, kills, images, workers, pause, seed):
     """Kill until so many kills are done and the sweep is; the figures."""
     rng = random.Random(seed)
     figures = dict.fromkeys(("driver kills", "worker kills", "sweeps", "torn parts seen", "lost", "corrupt"), 0)
@@ -57,20 +58,20 @@ def torture(folder, kills, images, workers, seed):
         here = folder / str(figures["sweeps"])
         here.mkdir()
         (here / "s.json").write_text(json.dumps(source))
-        _disturbed(here, kills, workers, rng, figures)
+        _disturbed(here, kills, workers, pause, rng, figures)
         _judge(here, figures)
         figures["sweeps"] += 1
     figures["seconds"] = round(time.perf_counter() - start, 1)
     return figures
 
 
-def _disturbed(here, kills, workers, rng, figures):
+def _disturbed(here, kills, workers, pause, rng, figures):
     """Run the sweep of a folder to its end, killing on the way."""
     specification, store = sweep.read(here / "s.json"), sweep.Store(here / "s.sweep")
     ids = [task.id for task in specification.tasks()]
     driver = _start(here, workers)
     while True:
-        time.sleep(rng.uniform(0.05, 0.9))
+        time.sleep(rng.uniform(0.05, pause))
         if driver.poll() is not None:
             if driver.returncode == 0:
                 return

@@ -24,8 +24,9 @@ import kspike
 import test_kernels
 import test_plan
 from conftest import Engine
-from kspike import _backends
+from kspike import _backends, sweep
 from kspike._backends import cuda_sources
+from kspike.sweep.compute import compute
 
 if shutil.which("g++") is None:
     pytest.skip("nothing of the CUDA engine is run: the emulator needs g++ (apt install g++)", allow_module_level=True)
@@ -178,6 +179,30 @@ def test_an_attack_step_equals_one_with_the_reference(emulated, monkeypatch):
         found.append((e, x))
     for one, two in zip(*found, strict=True):
         assert np.abs(one - two).max() < 1e-9 * np.abs(two).max()
+
+
+def test_a_task_of_a_sweep_equals_one_with_the_reference(emulated, monkeypatch, tmp_path):
+    """What `kspike.sweep` does on a GPU: arrays go there and come back, locations in a batch."""
+    monkeypatch.setitem(sys.modules, "kspike._backends.emulated", emulated)
+    monkeypatch.setitem(_backends.ENGINES, "emulated", ("cupy", ""))
+    source = {
+        "images": [{"kind": "ellipses", "size": 64}],
+        "masks": [{"kind": "radial", "lines": 16}],
+        "noise": [0.04],
+        "reconstructions": [{"kind": "tv", "lam": 5e-3}],
+        "attack": {"steps": 1, "final": 4, "radius": 2},
+        "grid": [1, 2],
+        "keep": ["artifact"],
+        "dtype": "complex128",
+    }
+    task = sweep.Specification(source).tasks()[0]
+    found = [
+        compute(task.id, task.description | {"backend": backend}, sweep.Store(tmp_path))[0]
+        for backend in ("emulated", "reference")
+    ]
+    for name, value in found[0].items():
+        assert isinstance(value, np.ndarray | np.generic), name
+        np.testing.assert_allclose(value, found[1][name], rtol=1e-7, atol=1e-7, err_msg=name)
 
 
 # --- absence, breakage, limits ---------------------------------------------------------------------------------------

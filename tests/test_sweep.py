@@ -81,7 +81,7 @@ def store(tmp_path):
         ({"keep": ["artifacts"]}, r"keep\[0\]: expected one of perturbation, perturbations, artifact"),
         ({"chunk": 0}, "chunk: expected an integer of at least 1"),
         ({"dtype": "float32"}, "dtype: expected one of complex64, complex128"),
-        ({"backend": "cuda"}, "backend: expected one of none, cpp, numba, reference"),
+        ({"backend": "cuda"}, "backend: expected one of none, cpp, numba, cupy, reference"),
     ],
 )
 def test_what_is_wrong_is_named_with_what_is_allowed(keys, message):
@@ -431,7 +431,7 @@ def test_progress_is_in_attacks(spec, capsys):
 
 def test_table1_small(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    small = ["--images", "2", "--compatible", "1", "--size", "32", "--grid", "2x2", "--few", "1x1", "--quiet"]
+    small = ["--images", "2", "--compatible", "1", "--size", "32", "--grid", "2x2", "--spike-grid", "1x1", "--quiet"]
     assert main(["paper", "table1", "--half", "tv", *small, "--only", "default"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + 18 and lines[2].startswith("| 25, 0.5 % | ") and "8.12 ± 2.83" in lines[2]

@@ -76,7 +76,7 @@ def specification(*made, images=3, size=24, **keys):
 
 def test_a_short_torture(tmp_path):
     """Ten kills; `python tests/sweep_torture.py` makes as many as you like."""
-    figures = sweep_torture.torture(tmp_path, kills=10, images=12, workers=2, seed=1)
+    figures = sweep_torture.torture(tmp_path, kills=10, images=12, workers=2, pause=2.0, seed=1)
     assert figures["driver kills"] + figures["worker kills"] >= 10
     for name in ("torn parts seen", "lost", "corrupt", "duplicated", "left-over files"):
         assert figures[name] == 0, figures

@@ -27,7 +27,10 @@ def add(results):
     part.add_argument("--compatible", type=int, default=10, metavar="N", help="images for the paper's attack (10)")
     part.add_argument("--size", type=int, default=256, metavar="N", help="side of the images (256)")
     part.add_argument("--grid", type=options.grid, default=(8, 8), metavar="RxC", help="of the default attack (8x8)")
-    part.add_argument("--few", type=options.grid, default=(2, 2), metavar="RxC", help="grid of the others (2x2)")
+    part.add_argument("--spike-grid", type=options.grid, default=(2, 2), metavar="RxC", help="of the spike (2x2)")
+    part.add_argument(
+        "--compatible-grid", type=options.grid, default=(2, 2), metavar="RxC", help="of the paper's attack (2x2)"
+    )
     part.add_argument("--only", choices=["default", "spike", "compatible", "none"], help="run only this sweep")
     part.add_argument("--workers", type=int, metavar="N", help="processes; default: every core")
     part.add_argument("--out", default="table1", metavar="FOLDER", help="where results lie (table1)")
@@ -38,7 +41,8 @@ def _table1(arguments):
     from kspike import sweep
     from kspike.paper import table1
 
-    asked = table1.specifications(arguments.images, arguments.compatible, arguments.size, arguments.grid, arguments.few)
+    grids = arguments.grid, arguments.spike_grid, arguments.compatible_grid
+    asked = table1.specifications(arguments.images, arguments.compatible, arguments.size, *grids)
     results = {}
     for name, specification in asked.items():
         store = sweep.Store(pathlib.Path(arguments.out) / name)

@@ -23,11 +23,11 @@ PAPER = {  # lines: (mean, standard deviation) at each noise level
 SPIKE = {"steps": 0, "start": ["minus", "plus"], "final": 300}
 
 
-def specifications(images=50, compatible=10, size=256, grid=(8, 8), few=(2, 2)):
+def specifications(images=50, compatible=10, size=256, grid=(8, 8), spike_grid=(2, 2), compatible_grid=(2, 2)):
     """The sweeps by their names: "default" and "spike" on `images` images, "compatible" on its own number of them.
 
-    The locations are a grid for the default attack and `few` of them, a smaller grid, for the others. lam is tuned for
-    each mask and noise level, to the least error on three of the images with that noise.
+    Each has its grid of locations. lam is tuned for each mask and noise level, to the least error on three of the
+    images with that noise.
     """
 
     def sweep(name, count, lines, places, attack, keep):
@@ -45,10 +45,10 @@ def specifications(images=50, compatible=10, size=256, grid=(8, 8), few=(2, 2)):
         )
 
     found = {"default": sweep("default attack", images, LINES, grid, {}, ["perturbation"])}
-    found["spike"] = sweep("plain spike", images, LINES, few, SPIKE, [])
+    found["spike"] = sweep("plain spike", images, LINES, spike_grid, SPIKE, [])
     if compatible:
         paper = {"preset": "paper"}
-        found["compatible"] = sweep("compatible mode", compatible, (40,), few, paper, ["perturbation"])
+        found["compatible"] = sweep("compatible mode", compatible, (40,), compatible_grid, paper, ["perturbation"])
     return found
 
 

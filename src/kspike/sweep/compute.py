@@ -22,7 +22,9 @@ from kspike.metrics import psnr
 from kspike.sweep import material
 from kspike.sweep.specification import name_of
 
-__all__ = ["compute", "prepare", "provenance", "tuned_lam"]
+__all__ = ["compute", "prepare", "provenance", "transfers", "tuned_lam"]
+
+BATCH = 64  # locations at once on a GPU; one by one, images stay in the caches of a core
 
 
 def prepare(description, store):
@@ -32,7 +34,14 @@ def prepare(description, store):
     lam = tuned_lam(description, mask, store)
     rec = material.reconstruction(description["reconstruction"], mask, lam, **settings)
     A = kspike.MaskedFourier(mask, **settings)
-    return x, rec, A, A(_fit(x, A)), float("nan") if lam is None else lam
+    put, _ = transfers(description["backend"])
+    return x, rec, A, A(put(_fit(x, A))), float("nan") if lam is None else lam
+
+
+def transfers(backend):
+    """The functions that take an array to where this engine runs, and back."""
+    cupy = getattr(select(backend), "cupy", None)
+    return (cupy.asarray, cupy.asnumpy) if cupy is not None else (np.asarray, np.asarray)
 
 
 def compute(task, description, store):
@@ -47,29 +56,30 @@ def compute(task, description, store):
         warnings.simplefilter("always")
         x, rec, A, y, lam = prepare(description, store)
         options = material.attack_options(description["attack"])
-        truth = _fit(x, A)
-        places, seed = [tuple(place) for place in description["locations"]], int(task[:15], 16)
-        found = attack(rec, y, A=A, noise=description["noise"], at=places, seed=seed, truth=truth, **options)
+        put, get = transfers(description["backend"])
+        places, truth = [tuple(place) for place in description["locations"]], _fit(x, A)
+        options |= {"at": places, "seed": int(task[:15], 16), "truth": put(truth)}
+        found = attack(rec, y, A=A, noise=description["noise"], batch=1 if put is np.asarray else BATCH, **options)
     error = options.get("select") == "error"
     arrays = {
         "amplification": found.amplifications,
         "artifact_max": found.artifact_maxima,
         "best": np.int64(places.index(found.location)),
-        "score": np.float64(np.abs(found.reconstruction - truth).max() if error else found.artifact_max),
+        "score": np.float64(np.abs(get(found.reconstruction) - truth).max() if error else found.artifact_max),
         "lam": np.float64(lam),
         "eta": np.float64(found.eta),
-        "psnr": np.float64(psnr(found.clean, truth)),
+        "psnr": np.float64(psnr(get(found.clean), truth)),
     }
     if found.pairs is not None:
         arrays["pairs"] = found.pairs
-    arrays |= {name: getattr(found, name) for name in description["keep"]}
+    arrays |= {name: get(getattr(found, name)) for name in description["keep"]}
     about = {
         "seconds": time.perf_counter() - start,
         "cpu": time.process_time() - cpu,
         "finished": time.time(),
         "warnings": sorted({str(w.message) for w in caught}),
         "description": description,
-        **provenance(),
+        **provenance(description["backend"]),
     }
     return arrays, about
 
@@ -79,14 +89,14 @@ def tuned_lam(description, mask, store):
     lam = description["reconstruction"].get("lam")
     if not isinstance(lam, dict):
         return lam
-    kept = {key: description[key] for key in ("mask", "noise", "dtype", "backend")}
+    kept = {key: description[key] for key in ("mask", "noise", "dtype")}
     norm = description["reconstruction"]["norm"]
     return store.tuned(name_of({**kept, **lam, "norm": norm}), lambda: _tune(kept, lam, norm, mask))["lam"]
 
 
 def _tune(kept, how, norm, mask):
-    """Choose lam on noisy samples of the images, rounded to three digits, so that every machine finds the same."""
-    A = kspike.MaskedFourier(mask, dtype=kept["dtype"], backend=kept["backend"])
+    """Choose lam on noisy samples of the images, on a CPU, rounded to three digits: every machine finds the same."""
+    A = kspike.MaskedFourier(mask, dtype=kept["dtype"])
     x = np.stack([material.image(d) for d in how["images"]])
     y = A(_fit(x, A))
     e = np.random.default_rng(int(name_of(kept)[:15], 16)).standard_normal((*y.shape, 2)) @ (1, 1j)
@@ -94,7 +104,7 @@ def _tune(kept, how, norm, mask):
     y = (y + e * size[:, None]).astype(A.dtype)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        asked = {"criterion": how["criterion"], "noise": kept["noise"], "norm": norm, "backend": kept["backend"]}
+        asked = {"criterion": how["criterion"], "noise": kept["noise"], "norm": norm}
         found = tuning.tune(y, mask, truth=_fit(x, A), **asked)
     return {
         "lam": float(f"{found.lam:.3g}"),
@@ -110,9 +120,9 @@ def _tune(kept, how, norm, mask):
 
 
 @functools.cache
-def provenance():
-    """Which software and which machine: a table of texts."""
-    engine = select(None)
+def provenance(backend=None):
+    """Which software, on which engine, and which machine: a table of texts."""
+    engine = select(backend)
     isa = getattr(engine, "ISA", None)
     return {
         "kspike": _version(),

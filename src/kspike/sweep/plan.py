@@ -11,7 +11,7 @@ import numpy as np
 
 from kspike.attack import PRESETS, attack
 from kspike.sweep import material
-from kspike.sweep.compute import prepare
+from kspike.sweep.compute import prepare, transfers
 
 __all__ = ["Plan", "plan"]
 
@@ -92,7 +92,7 @@ def _cost(description):
 
     asked = options | {"at": [tuple(description["locations"][0])], "callback": stamp, **TRIED}
     asked.pop("budget", None)
-    truth = x.astype(A.dtype)
+    truth = transfers(description["backend"])[0](x.astype(A.dtype))
     found = attack(rec, y, A=A, noise=description["noise"], truth=truth, **asked)
     stamps.append(time.perf_counter())
     once, step = stamps[1] - stamps[0], float(np.median(np.diff(stamps[1 : TRIED["steps"] + 1])))

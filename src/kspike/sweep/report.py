@@ -175,7 +175,7 @@ def _worst(results, store, cell):
     arrays, about = store.read(results.ids[cell])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a solve took long is in the record of its task
-        x, rec, A, y, _ = prepare(about["description"], store)
+        x, rec, A, y, _ = prepare(about["description"] | {"backend": None}, store)  # on whatever runs here
         clean, dirty = _solve_again(rec, y, arrays["perturbation"])
     perturbed = x + A.adjoint(arrays["perturbation"])
     panels = [np.abs(v) / np.abs(x).max() for v in (perturbed, dirty)]

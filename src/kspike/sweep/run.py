@@ -51,7 +51,7 @@ class Summary:
 def run(specification, store, *, shard=(0, 1), workers=None, timeout=None, retry=False, progress=None):
     """Compute every task of shard (i, n), tasks i, i + n, ..., that is not done; a `Summary`.
 
-    workers : processes; default one for each core that this process may use
+    workers : processes; default one for each core that this process may use, or one for the GPU with backend "cupy"
     timeout : seconds after which a task's worker is killed; default never
     retry : try again what failed in earlier runs
     progress : called as progress(attacks done, attacks to do), an attack being one location
@@ -66,7 +66,9 @@ def run(specification, store, *, shard=(0, 1), workers=None, timeout=None, retry
     todo = [task for task in tasks if task.id not in sound and task.id not in failures]
     summary = Summary(done=len(sound), tasks=len(tasks), damaged=len(damaged))
     summary.failures = {task: record["reason"] for task, record in failures.items()}
-    workers = min(cores() if workers is None else workers, len(todo))
+    if workers is None:
+        workers = 1 if specification.backend == "cupy" else cores()
+    workers = min(workers, len(todo))
     start = time.perf_counter()
     if todo:
         pool = _Pool(store, todo, summary, workers, timeout, progress)

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 KEEP = ("perturbation", "perturbations", "artifact", "image_perturbation", "reconstruction", "clean")
-BACKENDS = (None, "cpp", "numba", "reference")
+BACKENDS = (None, "cpp", "numba", "cupy", "reference")
 TUNED_ON = 3  # images
 
 

@@ -48,7 +48,8 @@ class Specification:
     folder : where relative paths start
 
     Attributes: `name`; the axes `reconstructions`, `masks`, `noise`, `images`, and `locations`, [[row, col], ...];
-    `labels`, the names along each axis; `grid`, (rows, cols) or None; `shape`, `attack`, `keep`, `chunk`, `source`.
+    `labels`, the names along each axis; `grid`, (rows, cols) or None; `shape`, that of the images; `attack`, `keep`,
+    `chunk`, `backend`, and `source`, the dictionary.
     """
 
     def __init__(self, source, folder="."):
@@ -72,10 +73,11 @@ class Specification:
         keep = schema.entries("keep", {"keep": ["perturbation"]} | source, least=0)
         self.keep = [schema.one_of(at, value, schema.KEEP) for at, value in keep]
         self.chunk = door.whole("chunk", source.get("chunk", len(self.locations)), 1)
+        self.backend = schema.one_of("backend", source.get("backend"), schema.BACKENDS)
         self._settings = {
             "seed": door.whole("seed", source.get("seed", 0), 0),
             "dtype": schema.one_of("dtype", source.get("dtype", "complex64"), ("complex64", "complex128")),
-            "backend": schema.one_of("backend", source.get("backend"), schema.BACKENDS),
+            "backend": self.backend,
         }
         self.labels = {
             "reconstruction": schema.names("reconstructions", self.reconstructions),
