@@ -9,7 +9,7 @@ import numpy as np
 
 from kspike import door
 
-__all__ = ["cartesian_mask", "radial_mask", "subsampling_factor"]
+__all__ = ["cartesian_mask", "radial_mask", "random_mask", "subsampling_factor"]
 
 GOLDEN_ANGLE = math.pi * (math.sqrt(5) - 1) / 2  # 111.25 degrees
 
@@ -93,6 +93,37 @@ def cartesian_mask(shape, acceleration=4, center_fraction=0.08, seed=0):
     first = cols // 2 - centre // 2
     columns[first : first + centre] = True
     return np.tile(columns, (rows, 1))
+
+
+def random_mask(shape, acceleration=6, power=2, seed=0):
+    """The zero frequency and others at random, n^2 / acceleration in all: bool (rows, cols), centred.
+
+    They are drawn without repetition with weights max(1, |k|)^-power, |k| the distance from the zero frequency in units
+    of 1/32 of the shorter side (Krahmer and Ward, arXiv 1210.2380, have power = 2).
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Rows and columns.
+    acceleration : float
+        n^2 / m, at least 1.
+    power : float
+        0 is uniform; the larger, the denser the centre.
+    seed : int
+        Of numpy.random.default_rng.
+    """
+    rows, cols = door.shape2(shape)
+    acceleration = door.number("acceleration", acceleration, 1, closed=True)
+    power, seed = door.number("power", power, 0, closed=True), door.whole("seed", seed, 0)
+    i, j = np.arange(rows)[:, None] - rows // 2, np.arange(cols) - cols // 2
+    weights = np.maximum(1, np.hypot(i, j) * 32 / min(rows, cols)) ** -power
+    # The m smallest of exponential times with these rates are a draw without repetition.
+    times = np.random.default_rng(seed).exponential(size=(rows, cols)) / weights
+    times[rows // 2, cols // 2] = 0
+    order = np.argsort(times, axis=None, kind="stable")
+    mask = np.zeros(rows * cols, bool)
+    mask[order[: max(1, round(rows * cols / acceleration))]] = True
+    return mask.reshape(rows, cols)
 
 
 def subsampling_factor(mask):

@@ -81,15 +81,15 @@ def growth(results, *, seed=0, full=False):
             rows[-1] |= {"l2": l2, "proven": float(kept["proven"].mean()), "trials": trials}
 
     left, right = [], []
-    for kind in KINDS:
+    for (kind, (psi, _)), marker in zip(KINDS.items(), "ox+s", strict=True):
         mine = [row for row in rows if row["kind"] == kind]
-        left.append(Series([row["n"] for row in mine], [row["alpha"] for row in mine], kind))
-        right.append(Series([row["n"] for row in mine], [row["l2"] for row in mine], kind))
-    bound = [row for row in rows if row["kind"] == "l1, random"]
-    ns = np.array([row["n"] for row in bound])
-    left.append(Series(ns, [row["n/m"] for row in bound], r"$n/m$", style="--"))
-    left.append(Series(ns, ns / np.log(ns) * bound[0]["n/m"] * math.log(ns[0]) / ns[0], r"$\sim n/\log n$", style=":"))
-    right.append(Series(ns, [row["sqrt(n/m)"] for row in bound], r"$\sqrt{n/m}$", style="--"))
+        ns = np.array([row["n"] for row in mine])
+        left.append(Series(ns, [row["alpha"] for row in mine], kind, style=marker))
+        right.append(Series(ns, [row["l2"] for row in mine], kind, style=marker))
+        if kind in ("l1, random", "TV, random and 0"):
+            label = rf"$n/m$, $m = 2 (s + {2 if psi == 'gradient' else 1}) \log n$"
+            left.append(Series(ns, [row["n/m"] for row in mine], label, style="--" if psi == "gradient" else "-"))
+            right.append(Series(ns, [row["sqrt(n/m)"] for row in mine], "", style=left[-1].style))
     ticks = sizes[::2]
     figure = plots.charts(
         [

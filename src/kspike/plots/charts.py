@@ -124,7 +124,7 @@ def _table(figure, axes, chart):
         axes.plot(series.x, series.y, series.style, color="#35d0ff", label=series.label, linewidth=1.4)
     axes.set(xlim=_edges(chart.x), ylim=_edges(chart.y))
     if any(series.label for series in chart.series):
-        axes.legend(fontsize=7.5, loc="upper right", frameon=True, framealpha=0.85)
+        axes.legend(fontsize=7.5, loc="lower right", frameon=True, framealpha=0.85)
 
 
 def _edges(centres):
