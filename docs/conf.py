@@ -7,7 +7,7 @@ from pathlib import Path
 
 project = "kspike"
 author = "the kspike developers"
-copyright = "MIT licence"  # noqa: A001 (Sphinx's name)
+copyright = "MIT licence"
 release = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["version"]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]

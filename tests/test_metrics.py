@@ -122,7 +122,7 @@ def test_ssim_is_one_for_equal_moduli():
 def test_ssim_without_scikit_image_says_what_to_type(monkeypatch):
     monkeypatch.setitem(sys.modules, "skimage.metrics", None)
     monkeypatch.setitem(sys.modules, "skimage", None)
-    with pytest.raises(ImportError, match="pip install scikit-image"):
+    with pytest.raises(ImportError, match=r"pip install 'kspike\[ssim\]'"):
         metrics.ssim(image(16, 20), image(16, 20))
 
 

@@ -10,8 +10,11 @@ pytest.importorskip("matplotlib")
 
 import kspike
 from kspike.cli import main
+from kspike.paper import studies
 from kspike.paper.figures import FIGURES, Setting
 from kspike.paper.results import Results
+from kspike.paper.section5 import SECTION5
+from kspike.paper.studies import STUDIES
 
 SMALL = ["--size", "32", "--lines", "10", "--grid", "2x2", "--threads", "1", "--quiet"]
 
@@ -112,3 +115,44 @@ def test_nonsense_is_refused_in_one_line(capsys, tmp_path, arguments, message):
     assert main(["paper", *arguments, "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["damage", "masks", "real", "resolution"])
+def test_studies(tmp_path, name):
+    if name == "damage":
+        pytest.importorskip("skimage", reason="no scikit-image: pip install 'kspike[ssim]'")
+    small = {"sizes": (32, 64)} if name == "resolution" else {"size": 64}
+    STUDIES[name](Results(tmp_path), **small)
+    rows = json.loads((tmp_path / f"study-{name}.json").read_text())["rows"]
+    assert (tmp_path / f"study-{name}.png").stat().st_size > 10_000
+    if name == "damage":
+        assert len({round(row["l2"], 6) for row in rows}) == len({round(row["psnr"], 4) for row in rows}) == 1
+        named = {row["name"]: row for row in rows}
+        # What l2 and PSNR call equal, and SSIM calls least bad, is the worst by local damage.
+        assert named["attack on TV, 1 %"]["local_damage"] > 5 * named["noise"]["local_damage"]
+        assert named["attack on TV, 1 %"]["ssim"] > named["noise"]["ssim"]
+    else:
+        assert all(row["alpha"] > 1 and 0.3 < row["units"] < 2 for row in rows)
+
+
+def test_sparsifiers_are_attacked_each_at_its_best_lam(tmp_path, monkeypatch):
+    pytest.importorskip("pywt")
+    for name in ("TV, modulus", "TV, isotropic", "db4"):
+        monkeypatch.delitem(studies.REGULARISERS, name)
+    monkeypatch.setattr(studies, "PATH", (4e-3, 1.6e-2))
+    STUDIES["sparsifiers"](Results(tmp_path), size=32, iterations=10)
+    rows = json.loads((tmp_path / "study-sparsifiers.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == ["TV, separable", "Haar"]
+    assert all(row["artifact"] > 0 and row["error"] < 1 and row["lam"] in (4e-3, 1.6e-2) for row in rows)
+
+
+@pytest.mark.parametrize("name", ["artifacts", "schemes"])
+def test_theory_is_drawn_with_its_numbers(tmp_path, name):
+    SECTION5[name](Results(tmp_path))
+    numbers = json.loads((tmp_path / f"theory-{name}.json").read_text())
+    if name == "artifacts":
+        assert np.all(np.array(numbers["alpha"]) >= np.array(numbers["bound"]) * (1 - 1e-9))
+        assert numbers["alpha"][0] == pytest.approx(numbers["n"] / numbers["m"])
+    else:
+        assert min(numbers["margin separated"]) > 1e-9
+        assert np.allclose(np.array(numbers["alpha separated"]) * (2 * numbers["c"] + 1), numbers["n"])

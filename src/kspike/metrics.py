@@ -164,7 +164,7 @@ def ssim(x, reference):
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "skimage":
             raise
-        raise ImportError("ssim needs scikit-image: pip install scikit-image") from None
+        raise ImportError("ssim needs scikit-image: pip install 'kspike[ssim]'") from None
     x, reference = (np.abs(v).astype(float) for v in _pair(x, reference))
     if x.shape != reference.shape:
         raise ValueError(f"expected as many images as references, got {x.shape} and {reference.shape}")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -26,6 +27,11 @@ def _images(size, count, seed):
     return phantoms.ellipses((size, size), seed=seed, count=count)
 
 
+def _lines(size):
+    """40 lines at 256 x 256, and as many in proportion."""
+    return max(1, LINES * size // 256)
+
+
 def _measures(found, x):
     """What a study tells of an attack."""
     return {
@@ -37,9 +43,9 @@ def _measures(found, x):
     }
 
 
-def resolution(results, *, seed=0, full=False, threads=1):
+def resolution(results, *, seed=0, full=False, threads=1, sizes=None):
     """Alpha over the resolution at 40 lines, where n^2 / m grows like n."""
-    sizes = (256, 512, 1024, 2048) if full else (256, 512, 1024)
+    sizes = sizes or ((256, 512, 1024, 2048) if full else (256, 512, 1024))
     rows = []
     for n in sizes:
 
@@ -89,11 +95,10 @@ REGULARISERS = {  # name -> (sparsifier, norm)
 PATH = (3e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)
 
 
-def sparsifiers(results, *, seed=0, full=False, threads=1):
+def sparsifiers(results, *, seed=0, full=False, threads=1, size=None, iterations=300):
     """The attack on total variation in three norms and on wavelets, each at its own best lam."""
-    n, noise, iterations = (256, 0.04, 400) if full else (128, 0.04, 300)
-    lines = LINES * n // 256
-    mask, x = sampling.radial_mask((n, n), lines), phantoms.ellipses((n, n), seed=seed)
+    n, noise = size or (256 if full else 128), 0.04
+    mask, x = sampling.radial_mask((n, n), _lines(n)), phantoms.ellipses((n, n), seed=seed)
     rows, pictures = [], []
     for name, (psi, norm) in REGULARISERS.items():
 
@@ -106,7 +111,7 @@ def sparsifiers(results, *, seed=0, full=False, threads=1):
             A = MaskedFourier(mask)
             y = A(x)
             noisy = y + random_noise(A, noise * float(np.linalg.norm(y)), seed=seed)
-            errors = [metrics.relative_l2(solver(lam).solve(noisy, 500, 1e-4).x, x) for lam in PATH]
+            errors = [metrics.relative_l2(solver(lam).solve(noisy, 500, 1e-3).x, x) for lam in PATH]
             lam = PATH[int(np.argmin(errors))]
             rec = solver(lam) if psi == "gradient" else _Unrolled(solver(lam), iterations)
             at = [(7 * n // 16, 7 * n // 16)]
@@ -123,14 +128,14 @@ def sparsifiers(results, *, seed=0, full=False, threads=1):
     figure = plots.panels(
         [pictures], titles=[row["name"] for row in rows], notes=[notes], locations=[[place] * len(rows)]
     )
-    numbers = {"seed": seed, "n": n, "lines": lines, "noise": noise, "rows": rows}
+    numbers = {"seed": seed, "n": n, "lines": _lines(n), "noise": noise, "rows": rows}
     results.show("study-sparsifiers", figure, numbers, dict(zip(REGULARISERS, pictures, strict=True)))
 
 
-def real(results, *, seed=0, full=False, threads=1):
+def real(results, *, seed=0, full=False, threads=1, size=256):
     """Perturbations that are the samples of a real image, beside complex ones."""
-    size, count = 256, 10 if full else 3
-    mask = sampling.radial_mask((size, size), LINES)
+    count = 10 if full else 3
+    mask = sampling.radial_mask((size, size), _lines(size))
     rows = []
     for noise in NOISES:
         for ball in ("l2", "real"):
@@ -144,7 +149,7 @@ def real(results, *, seed=0, full=False, threads=1):
                         progress(i + 1, count)
                 return {key: [f[key] for f in found] for key in found[0]}
 
-            kept = results.keep(f"real-{ball}-{noise:g}", compute, seed=seed, count=count)
+            kept = results.keep(f"real-{ball}-{noise:g}", compute, seed=seed, count=count, size=size)
             rows.append({"noise": noise, "ball": ball, **{key: float(value.mean()) for key, value in kept.items()}})
     drawn = []
     for key, title, label in (
@@ -160,11 +165,11 @@ def real(results, *, seed=0, full=False, threads=1):
     results.show("study-real", figure, {"seed": seed, "count": count, "rows": rows})
 
 
-def masks(results, *, seed=0, full=False, threads=1):
+def masks(results, *, seed=0, full=False, threads=1, size=256):
     """Radial, Cartesian and random masks of about as many samples."""
-    size, count, noise = 256, 10 if full else 2, 0.04
+    count, noise = 10 if full else 2, 0.04
     shape = size, size
-    radial = sampling.radial_mask(shape, LINES)
+    radial = sampling.radial_mask(shape, _lines(size))
     factor = sampling.subsampling_factor(radial)
     every = {
         "radial": radial,
@@ -191,7 +196,9 @@ def masks(results, *, seed=0, full=False, threads=1):
                 "location": first.location,
             }
 
-        kept = results.keep(f"masks-{name.replace(' ', '-').replace(',', '')}", compute, seed=seed, count=count)
+        kept = results.keep(
+            f"masks-{name.replace(' ', '-').replace(',', '')}", compute, seed=seed, count=count, size=size
+        )
         pictures.append(kept.pop("reconstruction"))
         places.append(tuple(map(int, kept.pop("location"))))
         rows.append({"name": name, **{key: float(value.mean()) for key, value in kept.items()}})
@@ -210,11 +217,11 @@ def masks(results, *, seed=0, full=False, threads=1):
     results.show("study-masks", figure, {"seed": seed, "count": count, "noise": noise, "rows": rows})
 
 
-def damage(results, *, seed=0, full=False, threads=1):
+def damage(results, *, seed=0, full=False, threads=1, size=256):
     """Five measures on changes of one l2 norm: attacks, features, noise, and noise that was reconstructed."""
-    size, share = 256, 0.04
+    share = 0.04
     x = phantoms.ellipses((size, size), seed=seed)
-    tv = TVSolver(sampling.radial_mask((size, size), LINES), LAMS[0.01], threads=threads)
+    tv = TVSolver(sampling.radial_mask((size, size), _lines(size)), LAMS[0.01], threads=threads)
     away = np.hypot(*(np.indices(x.shape) - 0.44 * size))
 
     def compute(progress):
@@ -223,13 +230,13 @@ def damage(results, *, seed=0, full=False, threads=1):
         noise = random_noise(tv.A, found.eta, seed=seed)
         return {"attack": found.artifact, "reconstructed": tv(y + noise) - found.clean}
 
-    kept = results.keep("damage", compute, seed=seed)
+    kept = results.keep("damage", compute, seed=seed, size=size)
     rng = np.random.default_rng(seed)
     changes = {
         "attack on TV, 1 %": kept["attack"],
-        "disk, radius 3": (away <= 3).astype(float),
-        "disk, radius 12": (away <= 12).astype(float),
-        "disk, radius 40": (away <= 40).astype(float),
+        "disk, radius 3": (away <= 3 / 256 * size).astype(float),
+        "disk, radius 12": (away <= 12 / 256 * size).astype(float),
+        "disk, radius 40": (away <= 40 / 256 * size).astype(float),
         "TV of noise, 1 %": kept["reconstructed"],
         "noise": rng.standard_normal(x.shape),
     }
@@ -249,18 +256,23 @@ def damage(results, *, seed=0, full=False, threads=1):
             }
         )
     notes = [
-        rf"{row['name']}: $\ell_\infty$ {row['l_inf']:.2f}, SSIM {row['ssim']:.3f}, damage {row['local_damage']:.3f}"
+        f"{row['name']}\n"
+        rf"$\ell_\infty$ {row['l_inf']:.2f}, SSIM {row['ssim']:.3f}, local damage {row['local_damage']:.3f}"
         for row in rows
     ]
+    centre = (round(0.44 * size), round(0.44 * size))
+    places = [metrics.argmax_location(kept["attack"]), centre, centre, None, None, None]
     figure = plots.panels(
         [pictures[:3], pictures[3:]],
         notes=[notes[:3], notes[3:]],
+        locations=[places[:3], places[3:]],
+        zoom=size // 16,
         caption=rf"each change is {share:.0%} of the image in the $\ell_2$ norm, PSNR {rows[0]['psnr']:.1f} dB",
     )
     results.show("study-damage", figure, {"seed": seed, "share": share, "rows": rows})
 
 
-STUDIES = {
+STUDIES: dict[str, Callable] = {
     "damage": damage,
     "masks": masks,
     "real": real,

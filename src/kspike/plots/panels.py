@@ -50,7 +50,7 @@ def panels(
     path : where to save the figure, its format by its suffix; None saves nothing
     titles : of the columns
     names : of the rows, along the left
-    notes : rows of texts, one beneath each panel
+    notes : rows of texts, of a line or two, one beneath each panel
     locations : rows of (row, col) or None: what is magnified
     zoom : half the side, in pixels, of the square that is magnified; default 1/30 of the longer side, at least 6; 0 for
         none. There is none either where it would magnify less than 1.5 times.
@@ -85,7 +85,8 @@ def panels(
 
     side = min(3.0, WIDTH / count)
     width, height = max(side * cols / longer, 1.9 if count <= 3 else 0.2), max(side * rows / longer, 1.6)
-    gap, note, right = 0.12, 0.24 if notes else 0.0, 0.82 if bars else 0.12
+    lines = max((text.count("\n") + 1 for row in notes for text in row), default=0)
+    gap, note, right = 0.12, 0.08 + 0.16 * lines if notes else 0.0, 0.82 if bars else 0.12
     left, below, above = 0.36 if names else 0.12, 0.42 if caption else 0.12, 0.36 if titles else 0.12
     tall = len(grid) * (height + note) + (len(grid) - 1) * gap
     size = (left + count * width + (count - 1) * gap + right, below + tall + above)
