@@ -40,6 +40,8 @@ def rendered(lines):
         entry = re.match(r"(\S.*?) : (.*)", line) if parameters else None
         if entry:
             out += ["", f"* **{escaped(entry[1])}**: {escaped(entry[2])}"]
+        elif parameters and re.match(r"\S", line) and following.startswith(" "):
+            out += ["", f"* **{escaped(line)}**:"]
         elif parameters and line.startswith(" "):
             out.append(f"  {escaped(line.strip())}")
         elif line.startswith(" ") and (k == 0 or not lines[k - 1].strip() or out[-1].startswith("    ")):

@@ -24,6 +24,7 @@ check ruff check
 check ruff format --check
 check clang_format
 check mypy
+check python -m sphinx -q -W --keep-going docs build/docs
 check python bench/run.py --smoke
 check python -m pytest bench --sizes 32 --benchmark-disable -q
 check python -m pytest -n auto -p no:benchmark "$@"

@@ -50,7 +50,26 @@ def test_every_other_example_runs(tmp_path):
     run("\n".join(BLOCKS[1:]), tmp_path)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md", "bench/README.md", "docs/design.md", "docs/notation.md"])
+PAGES = {page.stem: re.findall(r"```python\n(.*?)```", page.read_text(), re.S) for page in (ROOT / "docs").glob("*.md")}
+
+
+@pytest.mark.parametrize("page", sorted(page for page, blocks in PAGES.items() if blocks))
+def test_the_code_of_a_page_runs_from_top_to_bottom(tmp_path, page):
+    run("\n".join(PAGES[page]), tmp_path)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_examples_run(tmp_path, path):
+    assert run(path.read_text(), tmp_path)
+
+
+def test_there_are_at_most_five_examples():
+    assert len(list((ROOT / "examples").iterdir())) <= 5
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CHANGELOG.md", "bench/README.md", *(f"docs/{page}.md" for page in PAGES)]
+)
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text()
     for target in re.findall(r"\]\((?!http)([^)#]+)", text):

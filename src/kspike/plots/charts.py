@@ -51,7 +51,7 @@ class Chart:
 
 
 def charts(drawn, path=None, *, columns=2, caption=""):
-    """Charts in rows of `columns`; each of the `Chart`s with a legend where its series have labels.
+    """Each `Chart` of a list, in rows of `columns`, with a legend where its series have labels.
 
     Returns the matplotlib Figure; saves it where a path is given.
     """
