@@ -299,6 +299,31 @@ def test_lam_is_tuned_once_for_each_mask_and_noise(store):
         assert record["lam"] == pytest.approx(record["lams"][int(np.argmin(record["curve"]))], rel=5e-3)
 
 
+def test_a_network_by_its_checkpoint(store, tmp_path):
+    pytest.importorskip("torch")
+    nets = pytest.importorskip("kspike.nets")
+    mask = kspike.radial_mask((24, 24), 9)
+    levels = {"down_blocks": (1,), "up_blocks": (1,), "pool_factors": (2,), "bottleneck_layers": 1}
+    network = {"kind": "tira", "options": {**levels, "growth_rate": 2, "out_chans_first_conv": 4}}
+    nets.save(nets.build(mask, **network), tmp_path / "net.safetensors", network, {})
+    keys = {
+        "reconstructions": [{"kind": "network", "checkpoint": "net.safetensors"}],
+        "noise": [0.05],
+        "images": [SMALL["images"][0] | {"count": 1}],
+    }
+    specification = Specification(changed(**keys), tmp_path)
+    assert specification.labels["reconstruction"] == ["net"]
+    summary = sweep.run(specification, store, workers=1)
+    assert summary.done == 1
+    (reason,) = summary.failures.values()
+    assert "expected a network for this mask" in reason
+    results = sweep.collect(specification, store)
+    rec = kspike.torch.Reconstruction(nets.load(tmp_path / "net.safetensors"))
+    y = rec.A(kspike.ellipses((24, 24), seed=0))
+    found = kspike.attack(rec, y, noise=0.05, grid=(1, 2), steps=3, final=10, radius=2)
+    np.testing.assert_allclose(results.artifact_max[0, 1, 0, 0], found.artifact_maxima[0], rtol=1e-3)
+
+
 # What is made of the parts
 
 

@@ -8,6 +8,7 @@ import contextlib
 import os
 import pathlib
 import re
+import sys
 
 from kspike.cli import options
 
@@ -81,7 +82,10 @@ def _plan(arguments):
         ("pairs", "not counted by these reconstructions" if found.pairs is None else f"{found.pairs:.3g} left"),
         ("time", f"{duration(found.seconds)} of one core, {duration(found.seconds / cores)} of {cores}, by a trial"),
         *([("and", f"{found.tuned} lam to tune, a second or two each")] if found.tuned else []),
-        ("files", f"{size(found.part_bytes)}, {size(found.kept_bytes)} of it {', '.join(specification.keep)}"),
+        (
+            "files",
+            f"{size(found.part_bytes)}, {size(found.kept_bytes)} of it {', '.join(specification.keep) or 'kept'}",
+        ),
         ("folder", str(store.folder)),
     )
 
@@ -97,8 +101,12 @@ def _run(arguments):
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
             raise ValueError(f"--{name}: expected at least 1, got {getattr(arguments, name)}")
     asked = {"shard": arguments.shard, "workers": arguments.workers, "timeout": arguments.timeout}
-    with contextlib.nullcontext() if arguments.quiet else options.progress(unit="attacks") as progress:
-        summary = run(specification, store, retry=arguments.retry, progress=progress, **asked)
+    try:
+        with contextlib.nullcontext() if arguments.quiet else options.progress(unit="attacks") as progress:
+            summary = run(specification, store, retry=arguments.retry, progress=progress, **asked)
+    except KeyboardInterrupt:
+        print("kspike: stopped; the same command goes on", file=sys.stderr)
+        raise
     _summarise(summary, store)
 
 

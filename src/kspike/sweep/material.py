@@ -7,6 +7,8 @@ import hashlib
 import importlib
 import math
 
+import numpy as np
+
 from kspike import ascent, images, phantoms, sampling
 from kspike.operators import MaskedFourier
 from kspike.solver import TVSolver
@@ -49,8 +51,20 @@ def reconstruction(d, mask, lam=None, **settings):
     if d["kind"] == "tv":
         options = {key: d[key] for key in ("norm", "rho", "relax") if key in d}
         return TVSolver(mask, lam, **options, **settings)
+    if d["kind"] == "network":
+        return _network(d["checkpoint"], mask)
     module, _, name = d["make"].partition(":")
     return getattr(importlib.import_module(module), name)(MaskedFourier(mask, **settings), **d["options"])
+
+
+def _network(checkpoint, mask):
+    """The network of a checkpoint of `kspike.nets`, which is made for one mask."""
+    net = importlib.import_module("kspike.nets").load(checkpoint)
+    if not np.array_equal(net.mask, mask):
+        raise ValueError(
+            f"{checkpoint}: expected a network for this mask, got one for another of shape {net.mask.shape}"
+        )
+    return importlib.import_module("kspike.torch").Reconstruction(net)
 
 
 def attack_options(d):

@@ -56,7 +56,7 @@ def run(specification, store, *, shard=(0, 1), workers=None, timeout=None, retry
     retry : try again what failed in earlier runs
     progress : called as progress(attacks done, attacks to do), an attack being one location
 
-    Raises OSError where the store cannot be written to, RuntimeError where workers cannot start.
+    Raises OSError where the store cannot be written to, ChildProcessError, which is one, where workers cannot start.
     """
     index, count = shard
     tasks = specification.tasks()[index::count]
@@ -211,7 +211,7 @@ class _Pool:
         if not worker.began:
             self.unready += 1
             if self.unready == STARTS:
-                raise RuntimeError(f"{STARTS} workers in a row could not start: {how}")
+                raise ChildProcessError(f"{STARTS} workers in a row could not start: {how}")
         self.queue.extend(worker.writing.values())
         if task is None:
             return
