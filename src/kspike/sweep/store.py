@@ -12,6 +12,7 @@ part of before or none. A part that does not match its hash counts as not there 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -27,7 +28,18 @@ import numpy as np
 __all__ = ["Store"]
 
 DIGEST = 64  # hexadecimal digits
-HOST = socket.gethostname().replace(".", "-") or "host"
+
+
+def _host():
+    """A name for where process ids mean something: machine, boot and, in a container, its own table of processes."""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):  # there on Linux
+        parts.append(pathlib.Path("/proc/sys/kernel/random/boot_id").read_text())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
+
+
+HOST = _host()
 
 
 class Store:
@@ -40,7 +52,7 @@ class Store:
         return f"Store({str(self.folder)!r})"
 
     def open(self):
-        """Make the folder, check that it can be written to, and remove what dead processes of this host left."""
+        """Make the folder, check that it can be written to, and remove what dead processes of this machine left."""
         try:
             for name in ("parts", "failed", "tuned"):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
