@@ -159,7 +159,8 @@ def scaled(v, size):
 
 def _times(v, factor):
     """Scale v by a real factor in its own precision."""
-    return v * np.asarray(factor).astype(v.real.dtype)
+    real = v.real.dtype
+    return v * (factor.astype(real) if hasattr(factor, "astype") else real.type(factor))
 
 
 def _norm(v):
@@ -185,6 +186,6 @@ def _l1_threshold(moduli, eta):
     """The threshold whose shrinking leaves a sum of eta, or 0 where the sum is below it: (batch, 1)."""
     ordered = -np.sort(-moduli, axis=-1)
     excess = np.cumsum(ordered, axis=-1) - eta
-    counts = np.arange(1, moduli.shape[-1] + 1)
+    counts = np.arange(1, moduli.shape[-1] + 1, like=moduli)
     last = np.maximum((ordered * counts > excess).sum(-1, keepdims=True), 1)
     return np.maximum(np.take_along_axis(excess, last - 1, -1) / last, 0)

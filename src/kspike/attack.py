@@ -276,8 +276,7 @@ class _Ascent:
                 break
             x, pullback = self._many.vjp(self._y + e)
             g = np.zeros_like(x) if g is None else g  # written in the regions only, at every step the same
-            parts = zip(x, self._areas, g, strict=True)
-            values = tuple(self._objective.gradient(xi, self._reference, area, gi)[0] for xi, area, gi in parts)
+            values = self._objective.gradients(x, self._reference, self._areas, g)
             if callback is not None and callback(k, locations, e, values):
                 break
             e = move(e, pullback(g))
@@ -315,8 +314,8 @@ def _starts(start, A, samples, locations, eta, seed, ball):
             rng = np.random.default_rng((seed, i, nth) if nth else (seed, i))
             e = rng.standard_normal((1, samples, 2)) @ (1, 1j)
             if name == "outside":
-                return (e[0] * (3 * eta / np.sqrt(2 * samples))).astype(A.dtype)
-            return ball.fill(A, scaled(e.astype(A.dtype), eta), eta)[0]
+                return door.put(A, (e[0] * (3 * eta / np.sqrt(2 * samples))).astype(A.dtype))
+            return ball.fill(A, scaled(door.put(A, e.astype(A.dtype)), eta), eta)[0]
 
         return first
 

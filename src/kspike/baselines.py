@@ -32,10 +32,10 @@ def rectangle(A, location, size, eta):
         raise ValueError(f"size: expected a rectangle inside the image {tuple(A.shape)}, got {size} from {location}")
     x = np.zeros(A.shape, A.dtype)
     x[box] = 1
-    return scaled(A(x)[None], door.number("eta", eta, 0))[0]
+    return scaled(A(door.put(A, x))[None], door.number("eta", eta, 0))[0]
 
 
 def random_noise(A, eta, seed=0):
     """Complex Gaussian noise of the size eta, seeded."""
     e = np.random.default_rng(seed).standard_normal((1, A.samples, 2)) @ (1, 1j)
-    return scaled(e.astype(A.dtype), door.number("eta", eta, 0))[0]
+    return scaled(door.put(A, e.astype(A.dtype)), door.number("eta", eta, 0))[0]

@@ -100,7 +100,7 @@ def feasible(A, lam, p, norm, projections=PROJECTIONS):
     for _ in range(projections):
         p = _remove_unsampled(_into_box(p, lam, norm), D, unsampled)
     p = _remove_unsampled(p, D, unsampled)
-    largest = magnitude(p, norm).max((-3, -2, -1), initial=0, keepdims=True)
+    largest = magnitude(p, norm).max((-3, -2, -1), keepdims=True)
     return p * (lam / np.maximum(largest, lam) if lam else 0.0)
 
 

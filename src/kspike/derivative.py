@@ -190,7 +190,7 @@ class _Space:
     def restrict(self, g):
         """Q*g: (rows, cols) -> (regions,), float64."""
         sums = [
-            np.bincount(labels, np.ascontiguousarray(part).ravel(), minlength=self.size)
+            np.bincount(labels, part.ravel(), minlength=self.size)
             for labels, part in zip(self._labels, (g.real, g.imag), strict=True)
         ]
         return (sums[0] + sums[1]) * self._scale

@@ -22,6 +22,7 @@ __all__ = [
     "number",
     "output",
     "precision",
+    "put",
     "resident",
     "shape2",
     "whole",
@@ -47,6 +48,11 @@ def resident(name, x, engine):
         raise TypeError(
             f"{name}: expected a {kind} array for backend {label(engine)!r}, got one of {type(x).__module__}"
         )
+
+
+def put(A, x):
+    """A NumPy array where the arrays of an operator live: `A.put(x)` if it has that, else x."""
+    return A.put(x) if hasattr(A, "put") else x
 
 
 def label(engine):
@@ -94,7 +100,8 @@ def batched(x, inner):
 def output(out, like, shape, dtype, *inputs):
     """`out` if it is fit to be written, or a new array beside `like` if it is None. It may not overlap the inputs."""
     if out is None:
-        return np.empty_like(like, shape=shape, dtype=dtype, order="C", subok=False)
+        plain = {"subok": False} if isinstance(like, np.ndarray) else {}  # CuPy knows no subclasses
+        return np.empty_like(like, shape=shape, dtype=dtype, order="C", **plain)
     if device(out, "out") != device(like):
         raise TypeError(f"out: expected a {type(like).__name__} like the input, got {type(out).__name__}")
     if out.dtype != dtype:

@@ -66,6 +66,10 @@ class MaskedFourier:
         self._plan.adjoint(door.batched(y, 1), out=door.batched(out, len(self.shape)))
         return out
 
+    def put(self, x):
+        """A NumPy array where the operator's arrays live: copied to the GPU for backend "cupy", x itself elsewhere."""
+        return self._engine.cupy.asarray(x) if self.backend == "cupy" else x
+
     def __repr__(self):
         return f"MaskedFourier({self.shape}, samples={self.samples}, dtype={self.dtype.name}, backend={self.backend})"
 

@@ -354,7 +354,7 @@ class TVSolver:
         aim = floor = np.full(len(y), -1.0)  # below every change: the rule is never met
         if tol:
             self._plan.adjoint(y, out=x)
-            size = np.array(np.abs(x).max((-2, -1), initial=0).tolist())
+            size = np.array(np.abs(x).max((-2, -1)).tolist())
             aim, floor = SHARE * tol * size, ROUNDING[self.dtype.name] * np.finfo(self.dtype).eps * size
         age = np.broadcast_to(np.reshape(age, -1), len(y))
         count, change, stop = np.zeros(len(y), np.int64), np.full(len(y), np.inf), np.zeros(len(y))

@@ -49,8 +49,8 @@ class Unrolled:
         self.pairs += self.unroll
 
         def pullback(g):
-            out, w = np.empty_like(y), np.empty((len(y), 2, *solver.shape), y.dtype)
-            solver._plan.reverse(tape, np.ascontiguousarray(g), out, w, solver.rho, 1.0)
+            out, w = np.empty_like(y), np.empty_like(y, shape=(len(y), 2, *solver.shape))
+            solver._plan.reverse(tape, g if g.flags.c_contiguous else g.copy(order="C"), out, w, solver.rho, 1.0)
             self.pairs += self.unroll
             return out
 
@@ -70,7 +70,7 @@ class Unrolled:
         if z is None:
             z = kernels.grad(solver.A.adjoint(y), backend=solver.backend)
         rhs = solver.rho * kernels.grad_adjoint(z, backend=solver.backend)
-        rhs = np.ascontiguousarray(np.broadcast_to(rhs.astype(y.dtype), (len(y), *solver.shape)))
+        rhs = np.broadcast_to(rhs.astype(y.dtype), (len(y), *solver.shape)).copy(order="C")
         state, x = solver._zero(y), np.empty_like(rhs)
         solver._plan.iterate(state, y, x, solver._t, solver.rho, 1.0, 1, tape=tape, rhs=rhs)
         return state, x
