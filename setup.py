@@ -3,6 +3,8 @@
 
 Without a compiler kspike installs all the same, runs on Numba and says so (`kspike info`; here with `pip install -v`).
 KSPIKE_NO_CPP=1 leaves the modules out; KSPIKE_WERROR=1 makes warnings, and a build that fails, errors.
+KSPIKE_BUILD_CUDA=1 also compiles the CUDA sources, which the CUDA engine otherwise does at run time, and needs no
+toolkit and no GPU (kspike/_backends/cuda_build.py).
 """
 
 import copy
@@ -10,14 +12,18 @@ import glob
 import os
 import pathlib
 import platform
+import subprocess
+import sys
 
 from pybind11.setup_helpers import Pybind11Extension
 from setuptools import find_packages, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 from setuptools.errors import BaseError, CCompilerError
 
 FLAGS = ["-O2", "-g0", "-fno-math-errno", "-fno-trapping-math", "-pthread", "-Wall", "-Wextra", "-Wconversion"]
 STRICT = bool(os.environ.get("KSPIKE_WERROR"))
+CUDA = bool(os.environ.get("KSPIKE_BUILD_CUDA"))
 # The baseline also holds the single kernels: without fused multiply-add they give the same bits on every machine, and
 # their plain loops are vectorised at -O3 only.
 LEVELS = {"_core": ["-DKSPIKE_BASELINE", "-ffp-contract=off", "-O3"]}
@@ -67,9 +73,22 @@ class BuildLevels(build_ext):
             )
 
 
+class BuildSources(build_py):
+    """Copy the package and, if asked to, compile the CUDA sources of the copy into it."""
+
+    def run(self):
+        """Copy, compile."""
+        super().run()
+        if CUDA and not self.editable_mode:
+            package = os.path.abspath(self.build_lib)
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join([package, *filter(None, sys.path)])}
+            subprocess.run([sys.executable, "-m", "kspike._backends.cuda_build"], check=True, env=environment)
+
+
 setup(
     packages=[*find_packages("src"), "kspike._csrc"],
     ext_modules=[] if os.environ.get("KSPIKE_NO_CPP") else [extension(*level) for level in LEVELS.items()],
-    cmdclass={"build_ext": BuildLevels},
+    cmdclass={"build_ext": BuildLevels, "build_py": BuildSources},
+    setup_requires=["numpy>=2.0", "nvidia-cuda-nvrtc==13.0.88", "nvidia-nvfatbin==13.0.85"] if CUDA else [],
     options={"build_ext": {"parallel": True}},
 )

@@ -45,21 +45,20 @@ KS_KERNEL changes(Real* partial, Complex* seen, const Complex* x, const int* liv
   if (threadIdx.x == 0) partial[blockIdx.y * gridDim.x + blockIdx.x] = most;
 }
 
-// An image whose change is at most stop[image] ends with this iteration: live <- 0, ended <-
-// iteration. One thread an image.
+// A look, `every` iterations after the last: an image whose change is at most stop[image] ends
+// here, live <- 0. The first look, with ended at 0, has nothing to compare with. One thread an
+// image.
 KS_KERNEL judge(int* live, long long* ended, double* change, const double* stop,
-                const Real* partial, int blocks, int iteration, int first, int batch) {
+                const Real* partial, int blocks, int every, int batch) {
   const int image = blockIdx.x * blockDim.x + threadIdx.x;
   if (image >= batch || !live[image]) return;
-  if (!first) {
+  if (ended[image] > 0) {
     Real most = 0;
     for (int b = 0; b < blocks; ++b) most = larger(most, partial[image * blocks + b]);
     change[image] = most;
   }
-  if (change[image] <= stop[image]) {
-    live[image] = 0;
-    ended[image] = iteration;
-  }
+  ended[image] += every;
+  if (change[image] <= stop[image]) live[image] = 0;
 }
 
 // partial <- sum |v|^2.

@@ -6,34 +6,6 @@
 
 #define KS_BOUNDS __launch_bounds__(KS_T*(KS_ROWS + 2), KS_BLOCKS)
 
-// Plain transforms of rows: threads (KS_T, lines a block), one line of `lines` each. out may be x.
-template <int Direction>
-KS_DEVICE void rows_fft(Complex* out, const Complex* x, const Complex* twiddle, int lines) {
-  KS_SHARED(Complex, shared);
-  const int t = threadIdx.x, row = blockIdx.x * blockDim.y + threadIdx.y;
-  const bool active = row < lines;
-  const long long base = (long long)row * KS_N + t;
-  Complex v[KS_PER] = {};
-  if (active) {
-#pragma unroll
-    for (int i = 0; i < KS_PER; ++i) v[i] = x[base + i * KS_T];
-  }
-  fft<Direction>(v, shared + threadIdx.y * KS_LINE, twiddle, t, active);
-  if (active) {
-#pragma unroll
-    for (int i = 0; i < KS_PER; ++i) out[base + i * KS_T] = v[i];
-  }
-}
-
-KS_KERNEL KS_BOUNDS rows_forward(Complex* out, const Complex* x, const Complex* twiddle,
-                                 int lines) {
-  rows_fft<Forward>(out, x, twiddle, lines);
-}
-KS_KERNEL KS_BOUNDS rows_inverse(Complex* out, const Complex* x, const Complex* twiddle,
-                                 int lines) {
-  rows_fft<Inverse>(out, x, twiddle, lines);
-}
-
 // The row of this thread. Threads (KS_T, KS_ROWS + 2), grid (rows / KS_ROWS, batch): a block owns
 // KS_ROWS rows, and has one more above and one below, of which only x is needed.
 struct Row {

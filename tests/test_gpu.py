@@ -51,55 +51,36 @@ def test_a_small_solve():
 
 @pytest.mark.parametrize("shape", [(64, 64), (64, 256), (12, 10)], ids=str)
 def test_everything_equals_reference(shape):
-    run = exercise.Exercise(OnHost(), shape)
+    run = exercise.Exercise(engine, shape)
     errors = run.kernels().plan().attack_step().errors()
     assert max(errors.values()) < exercise.ROUNDING, errors
 
 
-class OnHost:
-    """The engine, given NumPy arrays: `exercise` knows no others."""
-
-    def __getattr__(self, name):
-        if name == "Plan":
-            return lambda *arguments: OnHostPlan(engine.Plan(*arguments))
-        return through(getattr(engine, name))
+@pytest.mark.parametrize("norm", ["modulus", "isotropic"])
+@pytest.mark.parametrize("shape", [(64, 256), (12, 10)], ids=str)
+def test_joint_norms_equal_reference(shape, norm):
+    errors = exercise.Exercise(engine, shape).plan(norm).errors()
+    assert max(errors.values()) < exercise.ROUNDING, errors
 
 
-class OnHostPlan:
-    def __init__(self, plan):
-        self._plan = plan
-
-    def __getattr__(self, name):
-        return through(getattr(self._plan, name))
-
-
-def through(function):
-    """The function, its NumPy arrays carried to the device before and back after."""
-
-    def call(*arguments, **options):
-        there = [cupy.asarray(a) if isinstance(a, np.ndarray) and a.ndim else a for a in arguments]
-        result = function(*there, **options)
-        for mine, theirs in zip(arguments, there, strict=True):
-            if isinstance(mine, np.ndarray) and mine.ndim and mine.flags.writeable:
-                mine[...] = cupy.asnumpy(theirs)
-        if isinstance(result, tuple):
-            return tuple(cupy.asnumpy(a) for a in result)
-        if isinstance(result, engine.State):
-            return OnHostState(result)
-        return cupy.asnumpy(result) if isinstance(result, cupy.ndarray) else result
-
-    def unwrapped(*arguments, **options):
-        return call(*(a._state if isinstance(a, OnHostState) else a for a in arguments), **options)
-
-    return unwrapped
+def test_graphs_change_no_bit(monkeypatch):
+    run, found = exercise.Exercise(engine, (64, 128), stop=None), []
+    for small in (engine.Plan.SMALL, 0):
+        monkeypatch.setattr(engine.Plan, "SMALL", small)
+        plan, y, x = engine.Plan(run.mask, run.dtype), run.put(run.y), run.fresh(run.x)
+        plan.iterate(plan.state(run.put(run.w)), y, x, exercise.T, exercise.RHO, exercise.RELAX, 57)
+        found.append(x.get())
+    np.testing.assert_array_equal(*found)
 
 
-class OnHostState:
-    def __init__(self, state):
-        self._state = state
-
-    def field(self):
-        return cupy.asnumpy(self._state.field())
+def test_an_attack_equals_one_on_the_cpu():
+    """The public attack, all of it, on CuPy arrays."""
+    mask, found = kspike.radial_mask((64, 64), lines=16), []
+    for backend, put in (("reference", np.asarray), ("cupy", cupy.asarray)):
+        tv = kspike.TVSolver(mask, lam=5e-3, dtype="complex128", backend=backend)
+        y = tv.A(put(kspike.ellipses((64, 64), seed=0).astype("complex128")))
+        found.append(kspike.attack(tv, y, noise=0.04, at=[(20, 30), (40, 9)], radius=2, steps=3, final=20, batch=2))
+    np.testing.assert_allclose(found[1].amplifications, found[0].amplifications, rtol=1e-9)
 
 
 def test_the_caller_s_stream_is_used():

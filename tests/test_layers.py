@@ -55,7 +55,7 @@ FLOORS = {
 PLACES = {
     "numba": {"_backends/numba.py"},
     "scipy": {"_backends/numba.py", "interop/scipy.py"},
-    "cupy": {"_backends/cupy.py", "interop/arrays.py"},
+    "cupy": {"_backends/cuda_launch.py", "interop/arrays.py"},
     "pywt": {"sparsifiers.py"},
     "torch": {"torch.py", "interop/deepinv.py", "interop/mrpro.py"}
     | {

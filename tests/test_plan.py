@@ -133,8 +133,6 @@ def test_iterate_equals_reference(engine, rng, shape, relax, t):
 @pytest.mark.parametrize("shape", SEVERAL, ids=str)
 def test_a_right_hand_side_in_image_space(engine, rng, shape, zero):
     """It adds to A*y: that of A*y' is the data y', and any other equals the reference's."""
-    if engine.name == "cupy":
-        pytest.skip("the CUDA engine has no rhs yet")
     problem = Problem(rng, shape, zero=zero)
     plan, image = engine.plan(problem.mask), 0.1 * draw(rng, 3, *shape)
     expected, exact, _, _ = problem.reference(12, rhs=image)

@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: MIT
-"""The CUDA engine without a GPU: NumPy in CuPy's place, g++ with `emulator.hpp` in that of NVRTC and of the device.
+"""The CUDA engine without a GPU: `arrays` in CuPy's place, g++ with `emulator.hpp` in that of NVRTC and the device.
 
-`engine()` is the module `kspike._backends.cupy`, unmodified, on NumPy arrays: its sources, sizes, launches and plans
-are the ones that run on a GPU.
+`engine()` is the module `kspike._backends.cupy`, unmodified: its sources, sizes, launches, graphs and plans are those
+that run on a GPU.
 """
 
 import contextlib
 import ctypes
+import functools
 import hashlib
 import importlib.util
 import pathlib
 import re
 import subprocess
 import sys
-import types
 
+import arrays
 import numpy as np
 
 HERE = pathlib.Path(__file__).parent
@@ -35,8 +36,10 @@ class Kernel:
         assert shared_mem <= self.max_dynamic_shared_size_bytes <= SHARED_MEMORY
         assert np.prod(block) <= 1024
         sizes = [(ctypes.c_uint * 3)(*shape, *[1] * (3 - len(shape))) for shape in (grid, block)]
-        values = [np.uint64(a.ctypes.data) if isinstance(a, np.ndarray) else a for a in arguments]
-        cells = [np.array([v]) for v in values]
+        cells = [np.array([v]) for v in arguments]
+        arrays.run(functools.partial(self._run, sizes, cells, shared_mem))
+
+    def _run(self, sizes, cells, shared_mem):
         pointers = (ctypes.c_void_p * len(cells))(*(c.ctypes.data for c in cells))
         message = self._call(*sizes, ctypes.c_size_t(shared_mem), pointers)
         if message:
@@ -72,49 +75,8 @@ class Compiler:
         return library
 
 
-class Device:
-    """The one device, where NumPy arrays live."""
-
-    id, compute_capability = 0, "90"
-    attributes = {"MaxSharedMemoryPerBlockOptin": SHARED_MEMORY}  # noqa: RUF012
-
-    def __eq__(self, other):
-        return isinstance(other, Device) or other == "cpu"
-
-    def __hash__(self):
-        return 0
-
-
-class Event:
-    """Already over."""
-
-    def __init__(self, disable_timing=False):
-        pass
-
-    def record(self):
-        pass
-
-    def synchronize(self):
-        pass
-
-
-def _asnumpy(a, out=None, blocking=True):
-    if out is None:
-        return a.copy()
-    out[...] = a
-    return out
-
-
-def _transform(function):
-    def transform(x, axes, norm, overwrite_x):
-        x[...] = function(x, axes=axes, norm=norm)
-        return x
-
-    return transform
-
-
 def _cupy(compiler):
-    """Modules that do what `kspike._backends.cupy` asks of CuPy."""
+    """The modules that the engine imports; sources become libraries."""
 
     class RawModule:
         def __init__(self, code, options):
@@ -123,29 +85,22 @@ def _cupy(compiler):
         def get_function(self, name):
             return Kernel(self._library, name)
 
-    cupy = types.ModuleType("cupy")
-    same = "ndarray asarray copyto empty empty_like float64 full int32 int64 may_share_memory ones uint32 zeros_like"
-    for name in same.split():
-        setattr(cupy, name, getattr(np, name))
-    cupy.__version__, cupy.RawModule, cupy.asnumpy, cupy.is_available = "emulated", RawModule, _asnumpy, lambda: True
-    cupy.cuda = types.SimpleNamespace(Device=Device, Event=Event)
-    cupyx, scipy, fft = (types.ModuleType(name) for name in ("cupyx", "cupyx.scipy", "cupyx.scipy.fft"))
-    cupyx.empty_pinned, cupyx.scipy, scipy.fft = np.empty, scipy, fft
-    fft.fft2, fft.ifft2 = _transform(np.fft.fft2), _transform(np.fft.ifft2)
-    return {m.__name__: m for m in (cupy, cupyx, scipy, fft)}
+    return arrays.modules(RawModule)
+
+
+OURS = ("kspike._backends.cuda_launch", "kspike._backends.cuda_passes")  # imported anew for each engine
 
 
 @contextlib.contextmanager
 def _imported(modules):
-    before = {name: sys.modules.get(name) for name in modules}
+    before = {name: sys.modules.pop(name, None) for name in (*modules, *OURS)}
     sys.modules.update(modules)
     try:
         yield
     finally:
         for name, module in before.items():
-            if module is None:
-                del sys.modules[name]
-            else:
+            del sys.modules[name]
+            if module is not None:
                 sys.modules[name] = module
 
 
@@ -154,7 +109,7 @@ def engine(folder, **options):
     import kspike._backends
 
     path = pathlib.Path(kspike._backends.__file__).parent / "cupy.py"
-    spec = importlib.util.spec_from_file_location("kspike._backends.emulated", path)
+    spec = importlib.util.spec_from_file_location("kspike._backends.cupy", path)
     module = importlib.util.module_from_spec(spec)
     module.compiler = Compiler(folder, **options)
     with _imported(_cupy(module.compiler)):

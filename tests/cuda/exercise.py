@@ -39,10 +39,13 @@ class Exercise:
         return (self.rng.standard_normal((*shape, 2)).astype(np.float32).astype(float) @ [1, 1j]).reshape(shape)
 
     def put(self, a):
-        return a.astype(self.dtype) if isinstance(a, np.ndarray) and a.dtype.kind == "c" else a
+        """An array on the device, complex ones in the precision of the engine."""
+        if not isinstance(a, np.ndarray):
+            return a
+        return self.engine.cupy.asarray(a.astype(self.dtype) if a.dtype.kind == "c" else a)
 
     def fresh(self, like):
-        return np.full(like.shape, np.nan, self.dtype)
+        return self.engine.cupy.full(like.shape, np.nan, self.dtype)
 
     def kernels(self):
         """Every kernel of the contract."""
@@ -61,19 +64,19 @@ class Exercise:
         }
         for name in _backends.KERNELS:
             like, *given = arguments[name]
-            out = np.full_like(bits, 255) if name == "support" else self.fresh(like)
+            out = self.put(np.full_like(bits, 255)) if name == "support" else self.fresh(like)
             self.found[name] = getattr(self.engine, name)(*map(self.put, given), out)
             self.expected[name] = getattr(reference, name)(*given)
         return self
 
-    def plan(self):
+    def plan(self, norm="separable"):
         """Transforms, a solve with a tape and one without, the reverse sweep, the tangent."""
         for kind, put, into, make in (
             (self.dtype, self.put, self.found, self.engine.Plan),
             ("complex128", lambda a: a, self.expected, reference.Plan),
         ):
-            plan, x, y = make(self.mask, kind), put(self.x), put(self.y)
-            room = {name: np.full(a.shape, np.nan, kind) for name, a in (("x", x), ("y", y), ("w", self.w))}
+            plan, x, y = make(self.mask, kind, 1, norm), put(self.x), put(self.y)
+            room = {name: put(np.full(a.shape, np.nan, complex)) for name, a in (("x", x), ("y", y), ("w", self.w))}
             into["forward"] = plan.forward(x, room["y"].copy())
             into["adjoint"] = plan.adjoint(y, room["x"].copy())
             into["resolvent"] = plan.resolvent(x, RHO, room["x"].copy())
@@ -106,9 +109,9 @@ class Exercise:
         def unit(v):
             return eta[:, None] * v / np.linalg.norm(v, axis=1, keepdims=True)
 
-        self.found["momentum"] = self.engine.momentum(self.put(e), self.put(g), keep, eta, self.fresh(e))
+        self.found["momentum"] = self.engine.momentum(self.put(e), self.put(g), keep, self.put(eta), self.fresh(e))
         self.expected["momentum"] = keep * e + (1 - keep) * unit(g)
-        self.found["normalise"] = self.engine.normalise(self.put(e), eta, self.fresh(e))
+        self.found["normalise"] = self.engine.normalise(self.put(e), self.put(eta), self.fresh(e))
         self.expected["normalise"] = unit(e)
         self.found["peak"], self.found["place"] = self.engine.peak(self.put(self.x))
         flat = np.abs(self.x).reshape(self.batch, -1)
@@ -120,7 +123,8 @@ class Exercise:
         found = {}
         for name in self.expected.keys() & self.found.keys():
             value = self.expected[name]
-            difference = np.abs(self.found[name].astype(complex) - value).max() / (np.abs(value).max() or 1)
+            mine = self.engine.cupy.asnumpy(self.found[name]).astype(complex)
+            difference = np.abs(mine - value).max() / (np.abs(value).max() or 1)
             found[name] = np.inf if np.isnan(difference) else difference
         return found
 
@@ -160,6 +164,10 @@ FAULTS = {
     "a shared index is off by one": (planted("right = i == KS_PER - 1", "right = 1 + i == KS_PER - 1"), None),
     "the row above the first is not the last": (planted("up = y == 0 ? rows - 1", "up = y == 0 ? 0"), None),
     "the pixel on the left of the first is not the last": (planted("first ? KS_N - 1", "first ? 0"), None),
+    "in a joint norm the pixel on the left is advanced with another's difference": (
+        planted("grad_at(p, f, p.i, p.left(), p.down(), p.j)", "grad_at(p, f, p.i, p.left(), p.down(), p.right())"),
+        None,
+    ),
     "the bits on the left of the first are not the last's": (
         planted("<< 4 | row[W - 1] >> 28", "<< 28 | row[W - 1] >> 4"),
         None,
@@ -182,6 +190,8 @@ def main():
     if not patch:
         engine.Plan.CHECK = 1
         errors |= Exercise(engine, OTHER, batch=1, iterations=1, stop=(-1,)).kernels().plan().attack_step().errors()
+        joint = Exercise(engine, OTHER, batch=1, iterations=1, stop=(-1,)).plan("isotropic").errors()
+        errors |= {f"{name}, isotropic": error for name, error in joint.items()}
     if given.fault and not engine.compiler.patched:
         return f"{given.fault}: its place is not in the sources"
     worst = max(errors, key=errors.get)
