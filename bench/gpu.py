@@ -1,32 +1,52 @@
 # SPDX-License-Identifier: MIT
 """All that needs a GPU, in one command: build, test, check, time, write one record.
 
-    python bench/gpu.py [--out FILE] [--quick] [--no-tests]
+    python bench/gpu.py                              # every part, some twenty minutes
+    python bench/gpu.py --parts copy,cases --out R   # some of them; R keeps what it has of the others
+    python bench/gpu.py --limit 540 --out R          # begins no part after nine minutes; again, and it goes on
+    python bench/gpu.py --dry                        # every line of it on the emulator, tiny, its times worth nothing
 
-Installs the working tree into a temporary folder if kspike is not installed, runs the GPU tests and, where it is
-present, compute-sanitizer, checks the answers against the reference in double, and times the iteration, its tape, its
-derivatives and the textbook iteration in CuPy, in the same run. The bytes that an iteration has to move are also given
-as a share of what a copy moves on this device. Exits with 2 where there is no GPU, with 1 if something is wrong.
+The parts are in bench/gpu_parts.py. The record is written after each, so that nothing is lost when the machine goes.
+Runs the working tree itself if kspike is not installed. Exits with 2 where there is no GPU, with 1
+if something is wrong.
 """
 
 import argparse
+import dataclasses
 import datetime
 import importlib.util
 import json
 import os
 import pathlib
 import platform
-import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
+import time
+import traceback
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-CASES = ((256, 64), (1024, 1), (2048, 1), (4096, 1), (256, 1), (256, 16), (512, 1), (1024, 16), (320, 16))
-QUICK = ((256, 4), (320, 1))
-LAM, RHO, RELAX = 5e-3, 0.25, 1.9
-TOLERANCE = 2e-5  # of max |x|, after a few iterations in complex64: rounding is a tenth of it
+sys.path.insert(0, str(ROOT / "bench"))
+
+
+@dataclasses.dataclass
+class Setting:
+    """What the parts are given."""
+
+    cupy: object
+    """CuPy, or what stands for it."""
+    dry: bool
+    """Tiny, on the emulator: the logic only."""
+    path: str
+    """PYTHONPATH for a process of its own."""
+    record: dict
+    """What has been found so far, by part."""
+
+
+def leave(why):
+    """Say what is missing, and stop."""
+    sys.stderr.write(f"bench/gpu.py times a GPU and there is none: {why}\n")
+    sys.exit(2)
 
 
 def device():
@@ -40,160 +60,53 @@ def device():
     return cupy
 
 
-def leave(why):
-    """Say what is missing, and stop."""
-    sys.stderr.write(f"bench/gpu.py times a GPU and there is none: {why}\n")
-    sys.exit(2)
+def emulated():
+    """The emulator in place of CuPy and of the device."""
+    sys.path.insert(0, str(ROOT / "tests" / "cuda"))
+    import emulator
+
+    engine = emulator.engine(tempfile.mkdtemp(prefix="kspike-"))
+    sys.modules["kspike._backends.cupy"] = engine
+    return engine.cupy
 
 
 def build():
-    """Install the working tree, without the C++ engine, if the package is not there with its sources."""
+    """Make the working tree importable, CUDA sources and all, if kspike is not installed: links in a folder."""
     if importlib.util.find_spec("kspike") and importlib.util.find_spec("kspike._csrc"):
         return os.environ.get("PYTHONPATH", "")
     folder = tempfile.mkdtemp(prefix="kspike-")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "-q",
-        "--no-deps",
-        "--no-build-isolation",
-        "--target",
-        folder,
-        ROOT,
-    ]
-    subprocess.run(command, check=True, env={**os.environ, "KSPIKE_NO_CPP": "1"})
+    package = pathlib.Path(folder) / "kspike"
+    package.mkdir()
+    for path in (ROOT / "src" / "kspike").iterdir():
+        (package / path.name).symlink_to(path)
+    if not (package / "_csrc").exists():
+        (package / "_csrc").symlink_to(ROOT / "csrc")
     sys.path.insert(0, folder)
     return folder
 
 
-def run_tests(path):
-    """The GPU tests and those of every engine; compute-sanitizer on one solve."""
-    environment = {**os.environ, "PYTHONPATH": path}
-    pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    done = subprocess.run(
-        [*pytest, "tests/test_gpu.py", "tests/test_kernels.py", "tests/test_plan.py", "-k", "cupy or gpu"],
-        cwd=ROOT, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
-    sys.stdout.write(done.stdout[-3000:] + done.stderr[-1000:])
-    found = {"pytest": (done.stdout.strip().splitlines() or ["nothing"])[-1], "passed": done.returncode == 0}
-    tool = shutil.which("compute-sanitizer")
-    for check in ("memcheck", "racecheck") if tool else ():
-        command = [tool, "--tool", check, "--error-exitcode", "9", *pytest, "tests/test_gpu.py", "-k", "small_solve"]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-        found[check] = "clean" if done.returncode == 0 else (done.stdout + done.stderr)[-2000:]
-        found["passed"] &= done.returncode == 0
+def about(cupy, dry):
+    """The machine, the versions, the commit."""
+    found = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": platform.platform(),
+        "python": platform.python_version(),
+        "cupy": cupy.__version__,
+        "commit": git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain") else ""),
+        "device": "emulator",
+    }
+    if not dry:
+        runtime, properties = cupy.cuda.runtime, cupy.cuda.runtime.getDeviceProperties(0)
+        found |= {
+            "device": properties["name"].decode(),
+            "compute capability": cupy.cuda.Device().compute_capability,
+            "multiprocessors": properties["multiProcessorCount"],
+            "memory": properties["totalGlobalMem"],
+            "L2": properties["l2CacheSize"],
+            "driver": runtime.driverGetVersion(),
+            "runtime": runtime.runtimeGetVersion(),
+        }
     return found
-
-
-def timed(cupy, call, repeats=7):
-    """Median and best of a call, in ms, by events on the current stream."""
-    call()
-    found = []
-    for _ in range(repeats):
-        start, end = cupy.cuda.Event(), cupy.cuda.Event()
-        start.record()
-        call()
-        end.record()
-        end.synchronize()
-        found.append(cupy.cuda.get_elapsed_time(start, end))
-    return statistics.median(found), min(found)
-
-
-def copy_rate(cupy):
-    """Bytes a second of a large copy, counting those read and those written."""
-    a = cupy.zeros(1 << 28, cupy.float32)
-    b = cupy.empty_like(a)
-    ms, _ = timed(cupy, lambda: cupy.copyto(b, a), 15)
-    return 2 * a.nbytes / ms * 1e3
-
-
-def bytes_per_pixel(np, mask, own):
-    """What an iteration in complex64 has to move: rows 48, columns 17 and the sectors of the data that hold a sample.
-
-    With cuFFT: four passes of 16, a copy of 16, and stencil and diagonal as launches of their own.
-    """
-    if not own:
-        return 48 + 25 + 4 * 16 + 16
-    sectors = np.fft.ifftshift(mask).reshape(mask.shape[0], -1, 4).any(-1).mean()
-    return 48 + 17 + 8 * float(sectors)
-
-
-def textbook(cupy, b, mask, t, iterations):
-    """The over-relaxed ADMM in CuPy's own operations, three variables, two FFTs."""
-    import kspike
-
-    rows, cols = mask.shape
-    sampled = cupy.fft.ifftshift(cupy.asarray(mask)).astype(cupy.float32)
-    inverse = 1 / (sampled + RHO * cupy.fft.ifftshift(cupy.asarray(kspike.reference.symbol(mask.shape), cupy.float32)))
-    grad = lambda x: cupy.stack([cupy.roll(x, -1, -2) - x, cupy.roll(x, -1, -1) - x], -3)  # noqa: E731
-    clip = lambda v: cupy.clip(v.real, -t, t) + 1j * cupy.clip(v.imag, -t, t)  # noqa: E731
-    z = cupy.zeros((len(b), 2, rows, cols), cupy.complex64)
-    u = cupy.zeros_like(z)
-    for _ in range(iterations):
-        d = z - u
-        right = b + RHO * (cupy.roll(d[:, 0], 1, -2) - d[:, 0] + cupy.roll(d[:, 1], 1, -1) - d[:, 1])
-        x = cupy.fft.ifft2(inverse * cupy.fft.fft2(right))
-        h = RELAX * grad(x) + (1 - RELAX) * z + u
-        u = clip(h)
-        z = h - u
-    return x
-
-
-def case(cupy, np, kspike, engine, n, batch, rate):
-    """All times of one size, and the checked answers."""
-    mask = kspike.radial_mask((n, n), lines=40 * n // 256)
-    plan, t = engine.Plan(mask, "complex64"), LAM / RHO
-    image = cupy.asarray(kspike.ellipses((n, n), seed=0).astype(np.complex64))
-    x = cupy.repeat(image[None], batch, 0)
-    y = plan.forward(x, cupy.empty((batch, int(mask.sum())), np.complex64))
-    w = cupy.zeros((batch, 2, n, n), np.complex64)
-    state, b = plan.state(w), plan.adjoint(y, cupy.empty_like(x))
-
-    checked = 20 if n <= 1024 else 3
-    exact = kspike.reference.Plan(mask)
-    expected = np.empty((1, n, n), complex)
-    y_exact = cupy.asnumpy(y[:1]).astype(complex)
-    exact.iterate(exact.state(np.zeros((1, 2, n, n), complex)), y_exact, expected, t, RHO, RELAX, checked)
-    plan.iterate(plan.state(w), y, x, t, RHO, RELAX, checked)
-    scale = np.abs(expected).max()
-    errors = {
-        "iterate": float(np.abs(cupy.asnumpy(x) - expected).max() / scale),
-        "textbook": float(np.abs(cupy.asnumpy(textbook(cupy, b[:1], mask, t, checked)) - expected).max() / scale),
-    }
-
-    def per_iteration(run, few=20, many=120):
-        """ms of one iteration: the difference of two solves, so that what a solve costs once is not in it."""
-        return (timed(cupy, lambda: run(many))[0] - timed(cupy, lambda: run(few))[0]) / (many - few)
-
-    def taped(k):
-        plan.iterate(state, y, x, t, RHO, RELAX, k, tape=plan.tape(batch))
-
-    tape, gy, gw = plan.tape(batch), cupy.empty_like(y), cupy.empty_like(w)
-    plan.iterate(plan.state(w), y, x, t, RHO, RELAX, 50, tape=tape)
-    frozen = plan.freeze(state, t)
-    tangent = plan.state(w)
-    ms = {
-        "iteration": per_iteration(lambda k: plan.iterate(state, y, x, t, RHO, RELAX, k)),
-        "with tape": per_iteration(taped, 20, 60),
-        "tangent": per_iteration(lambda k: plan.tangent(tangent, frozen, b, x, RHO, RELAX, k)),
-        "reverse": timed(cupy, lambda: plan.reverse(tape, b, gy, gw, RHO, RELAX))[0] / 50,
-        "textbook": per_iteration(lambda k: textbook(cupy, b, mask, t, k), 2, 12),
-    }
-    own = type(plan._passes).__name__ == "_Own"
-    moved = bytes_per_pixel(np, mask, own) * n * n * batch
-    return {
-        "n": n,
-        "batch": batch,
-        "passes": "own" if own else "cuFFT",
-        "ms": ms,
-        "errors": errors,
-        "correct": all(error < TOLERANCE for error in errors.values()),
-        "bytes per pixel": moved / (n * n * batch),
-        "share of the copy rate": moved / ms["iteration"] * 1e3 / rate,
-        "textbook over iteration": ms["textbook"] / ms["iteration"],
-    }
 
 
 def git(*arguments):
@@ -202,54 +115,52 @@ def git(*arguments):
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def main():
-    """Run, print a table, write the record."""
+def write(path, record):
+    """The record, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(record, indent=1) + "\n")
+    part.replace(path)
+
+
+def main(arguments=None):
+    """Run the parts that are asked for and not there yet, the record written after each."""
+    import gpu_parts
+
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--out", type=pathlib.Path, help="where the record goes; default bench/records/DATE-DEVICE.json"
-    )
-    parser.add_argument("--quick", action="store_true", help="two small sizes")
-    parser.add_argument("--no-tests", action="store_true", help="times only")
-    given = parser.parse_args()
-    cupy = device()
-    path = build()
-    import numpy as np
-
-    import kspike
-    from kspike._backends import select
-
-    engine, properties = select("cupy"), cupy.cuda.runtime.getDeviceProperties(0)
-    name = properties["name"].decode()
-    record = {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "device": name,
-        "compute capability": cupy.cuda.Device().compute_capability,
-        "driver": cupy.cuda.runtime.driverGetVersion(),
-        "runtime": cupy.cuda.runtime.runtimeGetVersion(),
-        "cupy": cupy.__version__,
-        "machine": platform.platform(),
-        "python": platform.python_version(),
-        "commit": git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain") else ""),
-        "flags": ["-std=c++17", "complex64", f"lam={LAM}", f"rho={RHO}", f"relax={RELAX}"],
-        "tests": None if given.no_tests else run_tests(path),
-        "copy bytes per second": copy_rate(cupy),
-        "cases": [],
-    }
-    rate = record["copy bytes per second"]
-    print(f"{name}, copy {rate / 1e12:.2f} TB/s; commit {record['commit']}")
-    print(f"{'n':>5} {'batch':>5}  iteration     tape   tangent   reverse  textbook   of copy  error")
-    for n, batch in QUICK if given.quick else CASES:
-        found = case(cupy, np, kspike, engine, n, batch, rate)
-        record["cases"].append(found)
-        times = " ".join(f"{1e3 * ms:9.1f}" for ms in found["ms"].values())
-        print(f"{n:5} {batch:5}  {times} us {found['share of the copy rate']:6.0%}  {found['errors']['iterate']:.1e}")
-        cupy.get_default_memory_pool().free_all_blocks()
-    out = given.out or ROOT / "bench" / "records" / f"{record['date'][:10]}-{name.replace(' ', '-')}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(record, indent=1) + "\n")
+    parser.add_argument("--out", type=pathlib.Path, help="the record; default bench/records/DATE-DEVICE.json")
+    parser.add_argument("--parts", help=f"of {','.join(gpu_parts.PARTS)}: these, again if they are there")
+    parser.add_argument("--limit", type=float, default=float("inf"), help="seconds after which no part is begun")
+    parser.add_argument("--dry", action="store_true", help="on the emulator, tiny")
+    given = parser.parse_args(arguments)
+    names = given.parts.split(",") if given.parts else list(gpu_parts.PARTS)
+    if set(names) - set(gpu_parts.PARTS):
+        parser.error(f"--parts: expected some of {', '.join(gpu_parts.PARTS)}, got {given.parts}")
+    start, path = time.monotonic(), build()
+    cupy = emulated() if given.dry else device()
+    record = {"about": about(cupy, given.dry), "parts": {}}
+    name = f"{record['about']['date'][:10]}-{record['about']['device'].replace(' ', '-')}.json"
+    out = given.out or ROOT / "bench" / "records" / name
+    if out.exists():
+        record["parts"] = json.loads(out.read_text())["parts"]
+    for name in names:
+        done = name in record["parts"] and "error" not in record["parts"][name]
+        if done and not given.parts:
+            continue
+        if time.monotonic() - start > given.limit:
+            print(f"{name}: left for the next run")
+            continue
+        print(f"== {name} ({time.monotonic() - start:.0f} s)", flush=True)
+        began = time.monotonic()
+        try:
+            found = gpu_parts.PARTS[name](Setting(cupy, given.dry, path, record["parts"]))
+        except Exception as error:  # one part that fails leaves the others their time
+            traceback.print_exc()
+            found = {"error": f"{type(error).__name__}: {error}", "correct": False}
+        record["parts"][name] = {**found, "seconds": time.monotonic() - began, "commit": record["about"]["commit"]}
+        write(out, record)
     print(f"record: {out}")
-    right = all(found["correct"] for found in record["cases"])
-    return 0 if right and (given.no_tests or record["tests"]["passed"]) else 1
+    return 0 if all(part.get("correct", True) for part in record["parts"].values()) else 1
 
 
 if __name__ == "__main__":
