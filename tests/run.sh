@@ -25,6 +25,7 @@ check ruff format --check
 check clang_format
 check mypy
 check python -m sphinx -q -W --keep-going docs build/docs
+check python tests/wheel.py
 check python bench/run.py --smoke
 check python -m pytest bench --sizes 32 --benchmark-disable -q
 check python -m pytest -n auto -p no:benchmark "$@"

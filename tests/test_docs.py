@@ -76,6 +76,11 @@ def test_links_lead_somewhere(page):
         assert (ROOT / page).parent.joinpath(target).exists(), target
 
 
+def test_the_citation_has_the_version():
+    version = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.M)[1]
+    assert re.search(r"^version: (.*)$", (ROOT / "CITATION.cff").read_text(), re.M)[1] == version
+
+
 def test_the_file_map_is_complete():
     named = set(re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs" / "design.md").read_text(), re.M))
     there = {p.relative_to(ROOT).as_posix() for pattern in SOURCES for p in ROOT.glob(pattern) if p.is_file()}
