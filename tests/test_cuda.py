@@ -468,6 +468,20 @@ def test_arrays_of_another_device_are_refused(folder, rng):
         engine.grad(engine.cupy.ones((1, 4, 4), complex), engine.cupy.empty((1, 2, 4, 4), complex))
 
 
+def test_numpy_arrays_never_reach_a_kernel(emulated):
+    """They would be taken for something else: the engine itself refuses them, whoever forgot to."""
+    with pytest.raises(TypeError, match=r"expected one of CuPy, got one of NumPy of shape \(1, 4, 4\)"):
+        emulated.grad(np.ones((1, 4, 4), complex), emulated.cupy.empty((1, 2, 4, 4), complex))
+
+
+def test_what_runs_on_the_cpu_only_says_so(emulated, monkeypatch):
+    tv, y = problem(emulated, monkeypatch)
+    with pytest.raises(NotImplementedError, match="certify: expected a solver on the CPU, got backend 'cupy'"):
+        kspike.certify(tv, y, eta=0.5, location=(20, 20))
+    with pytest.raises(TypeError, match="y: expected a NumPy array, got a CuPy one"):
+        kspike.SparseSolver(tv.A.mask, lam=5e-3, dtype="complex128").solve(y)
+
+
 def test_too_large_a_batch_is_refused(emulated):
     shape = (65536, 1, 1)
     with pytest.raises(ValueError, match="at most 65535 images"):

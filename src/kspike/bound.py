@@ -67,7 +67,7 @@ def certify(tv, y, eta, location, phase=None, *, relaxation="R3", pairs=2000, cl
 
     Parameters
     ----------
-    tv : a TVSolver of the separable functional, with the zero frequency sampled
+    tv : a TVSolver of the separable functional, on the CPU, with the zero frequency sampled
     y : samples (m,), complex
     eta : the budget
     location : (row, col)
@@ -77,6 +77,8 @@ def certify(tv, y, eta, location, phase=None, *, relaxation="R3", pairs=2000, cl
     pairs : how many FFT pairs the search of each phase may take
     clean_pairs : how many iterations solve for x0
     """
+    if tv.backend == "cupy":
+        raise NotImplementedError("certify: expected a solver on the CPU, got backend 'cupy': give one, and y.get()")
     door.array("y", y, (tv.samples,))
     door.finite("y", y)
     eta, location = door.number("eta", eta, 0), inside(location, tv.shape)

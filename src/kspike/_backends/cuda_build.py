@@ -85,7 +85,7 @@ def build(folder, wanted=lambda file, dtype, defines: True, threads=2):
     """Compile what the engine would, as far as `wanted`, into a folder that holds nothing else: the paths."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    capabilities: dict[tuple, list[int]] = {}
+    capabilities = {}
     for capability in cuda_sources.SHARED:
         for file, dtype, sizes in cuda_sources.configurations(capability):
             if wanted(file, dtype, sizes.defines):

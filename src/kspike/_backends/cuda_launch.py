@@ -50,6 +50,8 @@ def bind(file, name, dtype, grid, block, arguments, shared=0, defines=()):
     """
     device = cupy.cuda.Device()
     for a in arguments:
+        if isinstance(a, np.ndarray):
+            raise TypeError(f"array: expected one of CuPy, got one of NumPy of shape {a.shape}; type cupy.asarray(x)")
         if isinstance(a, cupy.ndarray) and a.device != device:
             raise ValueError(f"array on {a.device}: expected the current device, {device}; type `with x.device:`")
     if max(grid[1:], default=0) > 65535:
