@@ -358,6 +358,8 @@ def test_an_attack_equals_one_with_the_reference(emulated, monkeypatch):
     mine, exact, _ = found
     assert mine.location == exact.location
     np.testing.assert_allclose(mine.amplifications, exact.amplifications, rtol=1e-9)
+    tv, y = problem(emulated, monkeypatch)
+    assert kspike.transfer([tv], [mine], y).amplifications.shape == (1, 1)
     np.testing.assert_allclose(mine.perturbation.get(), exact.perturbation, rtol=0, atol=1e-9 * mine.eta)
     assert waits[2] == waits[0]
 

@@ -49,11 +49,12 @@ def transfer(recs, perturbations, y, *, A=None):
             raise ValueError(f"perturbations[{j}]: expected shape {y.shape}, got {np.shape(e)}")
         if not np.any(e):
             raise ValueError(f"perturbations[{j}]: expected one that is not zero")
-    artifacts = np.stack([[_rec(rec, (y + e).astype(y.dtype)) - clean for e in es] for rec, clean in _clean(recs, y)])
-    maxima = np.abs(artifacts).max((-2, -1)).astype(float)
-    image = np.array([float(np.abs(A.adjoint(np.asarray(e, y.dtype))).max()) for e in es])
+    moved = [[_rec(rec, (y + e).astype(y.dtype)) - clean for e in es] for rec, clean in _clean(recs, y)]
+    artifacts = np.stack([np.stack(row) for row in moved])
+    maxima = np.array(np.abs(artifacts).max((-2, -1)).tolist())
+    image = np.array([float(np.abs(A.adjoint(np.asarray(e, y.dtype, like=y))).max()) for e in es])
     norms = np.array([float(np.linalg.norm(e)) for e in es])
-    lipschitz = np.sqrt((np.abs(artifacts) ** 2).sum((-2, -1), dtype=float)) / norms
+    lipschitz = np.sqrt((np.abs(artifacts) ** 2).sum((-2, -1), dtype=float).tolist()) / norms
     return Transfer(maxima, maxima / image, lipschitz, artifacts)
 
 
