@@ -78,6 +78,36 @@ def test_figures_are_written_with_the_numbers_behind_them(tmp_path, capsys, numb
         assert np.all(np.diff(numbers["artifact"]) > 0)  # eight times the budget and more
 
 
+class Filled:
+    """A*y times a number: the least that can be attacked."""
+
+    def __init__(self, mask, gain):
+        self.A, self.shape, self._gain = kspike.MaskedFourier(mask), mask.shape, np.float32(gain)
+
+    def __call__(self, y):
+        return self._gain * self.A.adjoint(y)
+
+    def vjp(self, y):
+        return self(y), lambda g: self._gain * self.A(g)
+
+
+@pytest.mark.parametrize("number", [5, 6, 7])
+def test_figures_of_networks_say_what_each_reconstruction_makes_of_the_perturbation(tmp_path, monkeypatch, number):
+    mask = kspike.radial_mask((32, 32), 10)
+    recs = {"recTV": kspike.TVSolver(mask, 5.6e-3), "Tira": Filled(mask, 1), "TiraFL": Filled(mask, 0.5)}
+    monkeypatch.setattr("kspike.paper.figures.reconstructions", lambda setting, noise: recs)
+    FIGURES[number](Results(tmp_path), Setting(grid=(1, 1)))
+    numbers = json.loads((tmp_path / f"figure{number}.json").read_text())
+    assert (tmp_path / f"figure{number}.png").stat().st_size > 10_000
+    if number == 5:
+        assert numbers["alpha"] == pytest.approx(1, rel=1e-5)  # A*e / A*e, in single precision
+    else:
+        assert numbers["victim"] == {6: "Tira", 7: "recTV"}[number]
+        assert numbers["alpha"]["Tira"] == pytest.approx(1, rel=1e-5)
+        assert numbers["alpha"]["TiraFL"] == pytest.approx(0.5, rel=1e-5)
+        assert numbers["alpha"]["recTV"] > 0.5
+
+
 def x_samples(x):
     return kspike.MaskedFourier(kspike.radial_mask(x.shape, 10))(x)
 

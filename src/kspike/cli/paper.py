@@ -81,6 +81,13 @@ def _figures(results, arguments):
         make(results, _setting(arguments))
 
 
+def _all(results, arguments):
+    _theory(results, arguments)
+    for make in STUDIES.values():
+        make(results, seed=arguments.seed, full=arguments.full, threads=arguments.threads)
+    _figures(results, arguments)
+
+
 def _theory(results, arguments):
     for name in [arguments.part] if getattr(arguments, "part", None) else SECTION5:
         SECTION5[name](results, seed=arguments.seed, full=arguments.full)
@@ -88,10 +95,3 @@ def _theory(results, arguments):
 
 def _study(results, arguments):
     STUDIES[arguments.name](results, seed=arguments.seed, full=arguments.full, threads=arguments.threads)
-
-
-def _all(results, arguments):
-    for make in (_figures, _theory):
-        make(results, arguments)
-    for make in STUDIES.values():
-        make(results, seed=arguments.seed, full=arguments.full, threads=arguments.threads)

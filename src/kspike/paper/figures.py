@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import importlib
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -53,7 +54,7 @@ def tv(setting, noise):
     return TVSolver(setting.mask, LAMS[noise], threads=setting.threads)
 
 
-def attacked(results, setting, noise, name="tv", rec=None, mask=None, image=None):
+def attacked(results, setting, noise, name="tv", rec=None, image=None):
     """The attack on a reconstruction, as a dict of arrays: e, r, clean, reconstruction, location and measures."""
     rec = tv(setting, noise) if rec is None else rec
     image = setting.image if image is None else image
@@ -214,4 +215,86 @@ def by_noise(results, setting):
     results.show("figure4", figure, numbers, {"image": x, **arrays})
 
 
-FIGURES = {1: perturbed_twice, 2: sampled, 3: amplified, 4: by_noise}
+# --- networks -------------------------------------------------------------------------------------------------------
+
+
+def reconstructions(setting, noise):
+    """recTV, Tira and TiraFL for the mask of the bundled networks, by name."""
+    nets, torch = importlib.import_module("kspike.nets"), importlib.import_module("kspike.torch")
+    found = {}
+    for name, prefix in (("Tira", "tira-"), ("TiraFL", "tirafl-")):
+        names = [bundled for bundled in nets.bundled() if bundled.startswith(prefix)]
+        if not names:
+            raise ValueError(f"figures 5 to 7: expected weights of {name} in the package, got {nets.bundled()}")
+        largest = max(names, key=lambda bundled: int(bundled.rpartition("-")[2]))
+        found[name] = torch.Reconstruction(nets.load(largest))
+    mask = found["Tira"].A.mask
+    if not np.array_equal(mask, found["TiraFL"].A.mask):
+        raise ValueError("figures 5 to 7: expected networks of one mask")
+    return {"recTV": TVSolver(mask, LAMS[noise], threads=setting.threads), **found}
+
+
+def _networks(setting, noise):
+    """The setting at the networks' size, its image, and the reconstructions."""
+    recs = reconstructions(setting, noise)
+    size = recs["Tira"].shape[0]
+    grid = setting.grid if setting.full else tuple(min(4, g) for g in setting.grid)
+    setting = replace(setting, size=size, lines=0, grid=grid)  # the lines are the networks' own
+    return setting, setting.image, recs
+
+
+def by_a_network(results, setting):
+    """Figure 5: as figure 3, for Tira."""
+    setting, image, recs = _networks(setting, 0.04)
+    found = attacked(results, setting, 0.04, "tira", recs["Tira"], image=image)
+    _triptych(results, setting, "figure5", found, image, r"$\mathrm{Tira}$", 0.04)
+
+
+def transferred_from_a_network(results, setting):
+    """Figure 6: a perturbation made for Tira, and what each reconstruction makes of it."""
+    _transferred(results, setting, "figure6", "Tira")
+
+
+def transferred_from_tv(results, setting):
+    """Figure 7: the same with a perturbation made for recTV."""
+    _transferred(results, setting, "figure7", "recTV")
+
+
+def _transferred(results, setting, name, victim):
+    noise = 0.04
+    setting, image, recs = _networks(setting, noise)
+    piece = {"Tira": "tira", "recTV": "tv-small"}[victim]
+    found = attacked(results, setting, noise, piece, recs[victim], image=image)
+    y, e, r = recs[victim].A(image), found["perturbation"], found["image_perturbation"]
+    pairs = {rec: (recs[rec](y), recs[rec](y + e)) for rec in recs}
+    tops = {rec: metrics.max_modulus(dirty - clean) for rec, (clean, dirty) in pairs.items()}
+    top = metrics.max_modulus(r)
+    place = tuple(map(int, found["location"]))
+    figure = plots.panels(
+        [[image + r, *(dirty for _, dirty in pairs.values())]],
+        titles=[rf"perturbed for {victim}  $x + r$", *recs],
+        notes=[
+            [
+                rf"$\Vert r\Vert_\infty$ = {top:.2f}",
+                *(rf"artifact {tops[rec]:.2f},  $\alpha$ = {tops[rec] / top:.2f}" for rec in recs),
+            ]
+        ],
+        locations=[[place] * (1 + len(recs))],
+    )
+    numbers = {"setting": setting.key, "noise": noise, "victim": victim, "location": place, "image_perturbation": top}
+    numbers |= {"artifact": tops, "alpha": {rec: value / top for rec, value in tops.items()}}
+    numbers["local_damage"] = {rec: metrics.local_damage(dirty - clean) for rec, (clean, dirty) in pairs.items()}
+    numbers["psnr_clean"] = {rec: metrics.psnr(clean, image) for rec, (clean, _) in pairs.items()}
+    arrays = {"image": image, "perturbation": e} | {rec: dirty for rec, (_, dirty) in pairs.items()}
+    results.show(name, figure, numbers, arrays)
+
+
+FIGURES = {
+    1: perturbed_twice,
+    2: sampled,
+    3: amplified,
+    4: by_noise,
+    5: by_a_network,
+    6: transferred_from_a_network,
+    7: transferred_from_tv,
+}
