@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: MIT
+"""The race with the packages people use: seconds to a certified relative gap, seconds per iteration, gradients.
+
+    python bench/peers/race.py                    # all that is not in the record yet, then the table and the plot
+    python bench/peers/race.py --step time --within 140     # only timings, for so many seconds
+    python bench/peers/race.py --smoke            # 64 x 64, whoever is installed here, nothing written
+
+Each contestant runs in a process of its own, by the interpreter of $KSPIKE_PEERS/ENVIRONMENT/bin/python if that is
+there, else by this one; one that cannot be imported is skipped, with the reason. First, on a machine as busy as it
+likes, the iterations to each gap are counted, for a few settings of each, and the best setting is kept; then the
+clock is read, each run from its start, on a quiet one. README.md beside bench/run.py says how to read the table.
+"""
+
+import argparse
+import collections
+import datetime
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+import problem  # noqa: E402  this folder's
+
+import run as bench  # noqa: E402
+
+# name -> (module, environment)
+CONTESTANTS = {
+    "kspike cpp": ("ours", "kspike"),
+    "kspike numba": ("ours", "kspike"),
+    "kspike reference": ("ours", "kspike"),
+    "textbook NumPy": ("textbook", "kspike"),
+    "textbook torch": ("textbook", "kspike"),
+    "SigPy PDHG": ("with_sigpy", "sigpy"),
+    "BART pics": ("with_bart", "bart"),
+    "deepinv PDCP": ("with_deepinv", "deepinv"),
+    "SCICO ADMM": ("with_scico", "scico"),
+    "MRpro PDHG": ("with_mrpro", "mrpro"),
+    "PyProximal": ("with_pyproximal", "pyproximal"),
+    "ODL PDHG": ("with_odl", "odl"),
+    "robust-nets": ("with_robust_nets", "robust-nets"),
+}
+GRADIENTS = ("kspike cpp", "textbook torch", "robust-nets")
+SAME = {  # whose iterations are those of another, so that they are counted once
+    "kspike numba": "kspike cpp",
+    "kspike reference": "kspike cpp",
+    "textbook NumPy": "textbook torch",
+    "ODL PDHG": "SigPy PDHG",
+    "PyProximal": "SigPy PDHG",
+}
+SIZES, THREADS, GRADIENT_SIZE = (256, 512, 1024), (1, 2), 256
+AIMS = {"complex64": (1e-3, 1e-4), "complex128": (1e-6,)}
+LOOP = 200  # iterations of which a cost per iteration is the mean
+
+
+def main():
+    """Run as the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--record", type=pathlib.Path, help="JSON to go on with (bench/records/DATE-peers.json)")
+    parser.add_argument("--step", choices=("count", "time", "table"), help="only this; default all three")
+    parser.add_argument("--only", default="", help="contestants, with commas")
+    parser.add_argument("--sizes", type=lambda t: tuple(int(v) for v in t.split(",")), default=SIZES)
+    parser.add_argument("--threads", type=lambda t: tuple(int(v) for v in t.split(",")), default=THREADS)
+    parser.add_argument("--budget", type=float, default=60, help="seconds to count one setting's iterations")
+    parser.add_argument("--within", type=float, default=float("inf"), help="stop after so many seconds")
+    parser.add_argument("--patience", type=float, default=600, help="seconds after which a contestant is given up")
+    parser.add_argument("--smoke", action="store_true", help="64 x 64, one thread, nothing written")
+    arguments = parser.parse_args()
+    if arguments.smoke:
+        arguments.sizes, arguments.threads, arguments.budget = (64,), (1,), 5
+    path = arguments.record or HERE.parent / "records" / f"{datetime.date.today()}-peers.json"
+    record = Record(None if arguments.smoke else path)
+    names = [name for name in CONTESTANTS if not arguments.only or name in arguments.only.split(",")]
+    end = time.monotonic() + arguments.within
+    with tempfile.TemporaryDirectory() as folder:
+        problems = Problems(pathlib.Path(os.environ.get("KSPIKE_PROBLEMS", folder)))
+        for step in ("count", "time"):
+            if arguments.step in (None, step):
+                for key, arguments_of in tasks(step, record, names, arguments):
+                    if time.monotonic() > end:
+                        return print("out of time: call again to go on")
+                    record.add(key, work(key[1], problems(key[2]), *arguments_of, patience=arguments.patience))
+    if arguments.step in (None, "table"):
+        import table
+
+        print(table.text(record.held))
+        if not arguments.smoke and arguments.only == "":
+            table.write(record.held, HERE.parents[1] / "docs")
+
+
+class Record:
+    """What has been found, {key: result} under JSON keys "step|name|size|dtype|threads"; saved after each."""
+
+    def __init__(self, path):
+        self.path, self.held = path, {}
+        if path is not None and path.exists():
+            self.held = json.loads(path.read_text())
+        self.held.setdefault("machine", bench.machine())
+        self.held.setdefault("runs", {})
+
+    def get(self, key):
+        """The result of a task, or None."""
+        return self.held["runs"].get("|".join(map(str, key)))
+
+    def add(self, key, result):
+        """Keep and save a result."""
+        self.held["runs"]["|".join(map(str, key))] = result | {"commit": bench.commit()}
+        words = result.get("skipped") or result.get("best") or result.get("seconds")
+        print(*key, words, flush=True)
+        if self.path is not None:
+            self.path.write_text(json.dumps(self.held, indent=1))
+
+
+class Problems:
+    """Files of the problems by size, made when first asked for."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __call__(self, n):
+        """The file for n x n."""
+        path = self.folder / f"{n}.npz"
+        if not path.exists():
+            problem.write(path, n, (50, 200) if n in (64, GRADIENT_SIZE) else ())
+        return path
+
+
+def tasks(step, record, names, arguments):
+    """The tasks of a step that are not recorded: (step, name, size, dtype, threads) and the worker's arguments."""
+    if step == "count":
+        for n in arguments.sizes:
+            for name in names:
+                for dtype, aims in AIMS.items():
+                    key = ("count", name, n, dtype, 1)
+                    if record.get(key) is None and name not in SAME:
+                        aim = ",".join(map(str, aims))
+                        chosen = settings(record, name, n, dtype, arguments)
+                        yield key, ["find", "--dtype", dtype, "--aims", aim, *chosen]
+        return
+    for threads in arguments.threads:
+        for n in arguments.sizes:
+            for name in names:
+                for dtype in AIMS:
+                    for setting, counts in plans(record, name, n, dtype).items():
+                        key = ("time", name, n, dtype, threads)
+                        seen = record.get((*key, setting))
+                        if seen is None:
+                            options = ["--dtype", dtype, "--threads", str(threads), "--setting", setting]
+                            yield (*key, setting), ["time", *options, "--counts", ",".join(map(str, counts))]
+    for name in names if arguments.sizes[0] in (64, GRADIENT_SIZE) else ():
+        for count in (50, 200):
+            key = ("gradient", name, arguments.sizes[0], "complex64", 1, count)
+            if name in GRADIENTS and record.get(key) is None:
+                yield key, ["gradient", "--counts", str(count)]
+
+
+def settings(record, name, n, dtype, arguments):
+    """All settings at the smallest size, in single precision; then only those that were best there."""
+    first = n == arguments.sizes[0] and dtype == "complex64"
+    found = {} if first else record.get(("count", name, arguments.sizes[0], "complex64", 1)) or {}
+    chosen = []
+    for best in reversed(found.get("best", {}).values()):
+        if best and best[1] not in chosen:
+            chosen.append(best[1])
+    budget = ["--budget", str(arguments.budget)]
+    return [*budget, "--settings", json.dumps(chosen)] if chosen else budget
+
+
+def plans(record, name, n, dtype):
+    """{setting: the iteration counts to time}: those of the best runs, and LOOP for the cost of an iteration."""
+    found = record.get(("count", SAME.get(name, name), n, dtype, 1)) or {}
+    counts = collections.defaultdict(set)
+    for best in found.get("best", {}).values():
+        if best:
+            counts[json.dumps(best[1])].add(best[0])
+    if not counts and "runs" in found and dtype == "complex64":
+        counts[json.dumps(found["runs"][0]["setting"])] = set()
+    return {setting: sorted({*values, LOOP} if dtype == "complex64" else values) for setting, values in counts.items()}
+
+
+def work(name, path, task, *options, patience):
+    """Run the worker in the contestant's environment."""
+    module, environment = CONTESTANTS[name]
+    python = pathlib.Path(os.environ.get("KSPIKE_PEERS", "/nowhere")) / environment / "bin" / "python"
+    command = [
+        str(python if python.exists() else sys.executable),
+        "-W",
+        "ignore",
+        str(HERE / "worker.py"),
+        module,
+        name,
+    ]
+    try:
+        done = subprocess.run([*command, str(path), task, *options], capture_output=True, text=True, timeout=patience)
+    except subprocess.TimeoutExpired:
+        return {"skipped": f"{task}: not done after {patience:g} s"}
+    if done.returncode:
+        return {"skipped": done.stderr.strip().splitlines()[-1]}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    main()

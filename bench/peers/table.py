@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: MIT
+"""The record of a race as a table in Markdown, and as a plot of gap against seconds."""
+
+import json
+
+from problem import LAM, LINES, NOISE
+
+TITLE = {
+    "kspike cpp": "**kspike, C++**",
+    "kspike numba": "kspike, Numba",
+    "kspike reference": "kspike, reference",
+    "robust-nets": "robust-nets' loop",
+}
+
+
+def text(held):
+    """Every table of the record."""
+    runs = {tuple(key.split("|")): value for key, value in held["runs"].items()}
+    blocks = []
+    for threads in sorted({key[4] for key in runs if key[0] == "time"}):
+        for n in sorted({int(key[2]) for key in runs if key[0] == "time" and key[4] == threads}):
+            blocks.append(f"\n{n} x {n}, {threads} thread{'s' * (threads != '1')}\n\n" + race(runs, str(n), threads))
+    return "\n".join([*blocks, gradients(runs), *skipped(runs)])
+
+
+def race(runs, n, threads):
+    """One line a contestant, the fastest first."""
+    rows = {name: row(runs, name, n, threads) for name in names(runs, "time", n, threads)}
+    first = rows.get("kspike cpp", {})
+    lines = [
+        "| | functional | ms per iteration | s to 1e-3 | s to 1e-4 | s to 1e-6, double | times kspike, to 1e-4 |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, found in sorted(rows.items(), key=lambda item: (item[1].get("1e-4") or [9e9])[0]):
+        ratio = "-"
+        if found.get("1e-4") and first.get("1e-4"):
+            ratio = f"{found['1e-4'][0] / first['1e-4'][0]:.1f}"
+        cells = [
+            TITLE.get(name, name),
+            found["functional"],
+            f"{found['ms']:.3g}" if found.get("ms") else "-",
+            *(seconds(found.get(aim)) for aim in ("1e-3", "1e-4", "1e-6")),
+            ratio,
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def seconds(found):
+    """Seconds and iterations."""
+    return f"{found[0]:.3g} ({found[1]})" if found else "-"
+
+
+def names(runs, step, n, threads):
+    """Who has a result."""
+    return sorted({key[1] for key in runs if key[0] == step and key[2] == n and key[4] == threads and ok(runs[key])})
+
+
+def ok(run):
+    """Whether it was run."""
+    return "skipped" not in run
+
+
+def row(runs, name, n, threads):
+    """What is said of a contestant: medians; the best setting of each aim."""
+    from race import SAME
+
+    found = {}
+    for dtype, aims in (("complex64", ("1e-3", "1e-4")), ("complex128", ("1e-6",))):
+        count = runs.get(("count", SAME.get(name, name), n, dtype, "1"), {})
+        found.setdefault("functional", count.get("functional", "-"))
+        mine = ("time", name, n, dtype, threads)
+        timed = {key[5]: v["seconds"] for key, v in runs.items() if key[:5] == mine and ok(v)}
+        if dtype == "complex64" and timed:
+            per = [v[k][0] / int(k) for v in timed.values() for k in v if k == str(LOOP)]
+            found["ms"] = 1e3 * min(per) if per else None
+        for aim in aims:
+            best = next((b for a, b in count.get("best", {}).items() if float(a) == float(aim)), None)
+            if best and json.dumps(best[1]) in timed:
+                found[aim] = [timed[json.dumps(best[1])][str(best[0])][0], best[0]]
+    return found
+
+
+LOOP = 200
+
+
+def gradients(runs):
+    """Seconds and memory of a gradient."""
+    lines = [
+        "\nGradient through unrolled iterations, 256 x 256, one thread\n",
+        "| | iterations | seconds | MB at the peak, beyond the process | relative error |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    found = {key: v for key, v in runs.items() if key[0] == "gradient" and ok(v)}
+    for key, v in sorted(found.items(), key=lambda item: (int(item[0][5]), item[1]["seconds"])):
+        name = TITLE.get(key[1], key[1])
+        lines.append(f"| {name} | {key[5]} | {v['seconds']:.3g} | {v['megabytes']:.0f} | {v['error']:.1e} |")
+    return "\n".join(lines)
+
+
+def skipped(runs):
+    """Who did not run, and why."""
+    reasons = {(key[1], v["skipped"]) for key, v in runs.items() if not ok(v)}
+    return [f"{name}: skipped, {why}" for name, why in sorted(reasons)]
+
+
+def plot(held, path, n="256"):
+    """Certified relative gap against seconds, one thread, each with its best setting to 1e-4."""
+    import matplotlib.pyplot as plt
+    from race import SAME
+
+    runs = {tuple(key.split("|")): value for key, value in held["runs"].items()}
+    figure, axes = plt.subplots(figsize=(7, 4.2))
+    for name in names(runs, "time", n, "1"):
+        found = row(runs, name, n, "1")
+        count = runs.get(("count", SAME.get(name, name), n, "complex64", "1"), {})
+        best = count.get("best", {}).get("0.0001")
+        if not best or not found.get("1e-4"):
+            continue
+        curve = next(r["curve"] for r in count["runs"] if r["setting"] == best[1])
+        per = found["1e-4"][0] / found["1e-4"][1]
+        ours = name == "kspike cpp"
+        axes.loglog(
+            [k * per for k, _ in curve],
+            [gap for _, gap in curve],
+            color="#c1121f" if ours else None,
+            lw=2.5 if ours else 1.2,
+            label=name,
+            zorder=3 if ours else 2,
+        )
+    axes.set(xlabel="seconds", ylabel="certified relative gap", ylim=(8e-5, 1))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7, ncols=2)
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+
+
+HEAD = """# The race
+
+Seconds to a certified relative gap, each contestant on its own functional and against its own optimum, whose lower
+bound is proven in double precision (to 2e-8, by kspike's duality gap on that functional). One image of random
+ellipses, {lines} golden-angle lines, {noise:.0%} noise, lam = {lam:g}. In brackets the iterations. 1e-6 is below what
+single precision resolves and is run in double. Made by
+
+    python bench/peers/race.py
+
+on {cpu} ({platform}), commit {commit}; `bench/records/` holds the record with settings and versions.
+"""
+
+
+def write(held, docs):
+    """docs/race.md and docs/race.png."""
+    commits = sorted({run["commit"] for key, run in held["runs"].items() if key.startswith("time|kspike cpp")})
+    machine = held["machine"]
+    facts = {"cpu": machine["cpu"], "platform": f"{machine['cores']} shared cores", "commit": ", ".join(commits)}
+    head = HEAD.format(lines=LINES, noise=NOISE, lam=LAM, **facts)
+    page = docs / "race.md"
+    mark = "\n## What it says\n"
+    _, _, said = page.read_text().partition(mark) if page.exists() else ("", "", "")
+    page.write_text(head + text(held) + "\n\n![gap against seconds](race.png)\n" + mark + (said or "\n"))
+    plot(held, docs / "race.png")

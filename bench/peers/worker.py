@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: MIT
+"""One contestant in a process of its own, in the environment that has its package; prints one line of JSON.
+
+python worker.py MODULE NAME PROBLEM.npz find --dtype complex64 --aims 1e-3,1e-4 --budget 60
+python worker.py MODULE NAME PROBLEM.npz time --dtype complex64 --setting '{"rho": 0.1}' --counts 120,240
+python worker.py MODULE NAME PROBLEM.npz gradient --dtype complex64 --counts 50
+"""
+
+import argparse
+import importlib
+import importlib.metadata
+import json
+import os
+import resource
+import statistics
+import sys
+import time
+
+
+def main():
+    """Run as the command line says."""
+    parser = argparse.ArgumentParser()
+    for name in ("module", "name", "problem", "task"):
+        parser.add_argument(name)
+    parser.add_argument("--dtype", default="complex64")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--aims", type=lambda t: [float(v) for v in t.split(",")])
+    parser.add_argument("--counts", type=lambda t: [int(v) for v in t.split(",")])
+    parser.add_argument("--setting", type=json.loads, help="to time")
+    parser.add_argument("--settings", type=json.loads, help="to count, instead of the contestant's own")
+    parser.add_argument("--budget", type=float, default=60, help="seconds")
+    arguments = parser.parse_args()
+    for name in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
+        os.environ[f"{name}_NUM_THREADS"] = str(arguments.threads)
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-arguments.threads :])
+    try:
+        found = {"find": find, "time": seconds, "gradient": gradient}[arguments.task](arguments)
+    except ModuleNotFoundError as error:
+        found = {"skipped": str(error)}
+    except ValueError as error:
+        found = {"skipped": str(error)}
+    found["versions"] = versions()
+    print(json.dumps(found))
+
+
+def load(arguments):
+    """The module of the contestant and the problem."""
+    from problem import Problem
+
+    return importlib.import_module(arguments.module), Problem(arguments.problem)
+
+
+def find(arguments):
+    """The fewest iterations to each gap, over the settings: {aim: [iterations, setting]}."""
+    module, problem = load(arguments)
+    make, aims = module.CONTESTANTS[arguments.name], sorted(arguments.aims, reverse=True)
+    best, runs = {aim: None for aim in aims}, []
+    for setting in arguments.settings or module.SETTINGS:
+        run = make(problem, arguments.dtype, arguments.threads, **setting)
+        left, curve, start = list(aims), [], time.monotonic()
+
+        def look(k, x, left=left, setting=setting, curve=curve, start=start):
+            if k % max(1, k // 40):
+                return False
+            curve.append([k, float(problem.gap(x, module.FUNCTIONAL))])
+            while left and curve[-1][1] <= left[0]:
+                aim = left.pop(0)
+                if best[aim] is None or k < best[aim][0]:
+                    best[aim] = [k, setting]
+            beaten = all(best[aim] and k >= best[aim][0] for aim in aims)
+            return not left or beaten or time.monotonic() - start > arguments.budget
+
+        run(MOST, look)
+        runs.append({"setting": setting, "curve": curve[:: max(1, len(curve) // 50)]})
+    return {"functional": module.FUNCTIONAL, "best": {f"{a:g}": b for a, b in best.items()}, "runs": runs}
+
+
+MOST = 20000
+
+
+def seconds(arguments):
+    """Seconds of so many iterations from the start: {count: [median, best, gap]}; long ones are extrapolated."""
+    module, problem = load(arguments)
+    run = module.CONTESTANTS[arguments.name](problem, arguments.dtype, arguments.threads, **arguments.setting)
+    run(3)
+    start = time.perf_counter()
+    run(5)
+    single, found = (time.perf_counter() - start) / 5, {}
+    for count in arguments.counts:
+        run_for = count if single * count < arguments.budget / 4 else max(5, int(arguments.budget / 4 / single))
+        times = []
+        while len(times) < 3 or (len(times) < 15 and sum(times) < 0.5):
+            start = time.perf_counter()
+            x = run(run_for)
+            times.append(time.perf_counter() - start)
+        scale, gap = count / run_for, None
+        if run_for == count:
+            gap = problem.gap(x, module.FUNCTIONAL)
+        found[count] = [statistics.median(times) * scale, min(times) * scale, gap]
+    return {"seconds": found}
+
+
+def gradient(arguments):
+    """Seconds and peak memory of a gradient through so many iterations, checked against double precision."""
+    import numpy as np
+
+    module, problem = load(arguments)
+    from problem import RHO
+
+    (count,) = arguments.counts
+    run = module.GRADIENTS[arguments.name](problem, arguments.dtype, arguments.threads, count, RHO)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = run()
+    memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    times = []
+    while len(times) < 3 or (len(times) < 15 and sum(times) < 0.5):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    expected = problem.gradient[count]
+    error = float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+    return {"seconds": statistics.median(times), "megabytes": memory, "error": error}
+
+
+PACKAGES = "numpy scipy torch kspike sigpy scico jax mrpro odl deepinv pyproximal pylops numba".split()
+
+
+def versions():
+    """Of the packages loaded here."""
+    found = {"python": sys.version.split()[0]}
+    for name in PACKAGES:
+        if name in sys.modules:
+            try:
+                found[name] = importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                found[name] = getattr(sys.modules[name], "__version__", "?")
+    return found
+
+
+if __name__ == "__main__":
+    main()
