@@ -312,6 +312,15 @@ def test_an_ended_solve_stops_the_host_three_looks_later(emulated):
     assert ended.tolist() == [20, 20] and count["event"] == 2  # the first look compares with nothing, the second ends
 
 
+def test_a_plan_is_ready_when_it_is_made(emulated):
+    """Its constants are there, whatever stream comes next: the one wait of a plan after the first of its kind."""
+    mask = np.ones((64, 64), bool)
+    emulated.Plan(mask, "complex128")
+    with counted() as count:
+        emulated.Plan(mask, "complex128")
+    assert count == {"stream": 1, "graphs": 0}
+
+
 def test_stop_on_the_device_gives_results_there(emulated):
     run = exercise.Exercise(emulated, (7, 10), stop=(1e9, -1))
     plan, y, x = emulated.Plan(run.mask, run.dtype), run.put(run.y), run.fresh(run.x)

@@ -304,6 +304,9 @@ class Stream:
     def __exit__(self, *error):
         pass
 
+    def synchronize(self):
+        _wait("stream")
+
     def begin_capture(self):
         global capture
         assert self.non_blocking and capture is None
@@ -362,6 +365,7 @@ def modules(raw_module):
     cupy.asarray, cupy.asnumpy, cupy.where = asarray, asnumpy, lambda c, a, b: wrap(np.where(*map(host, (c, a, b))))
     cufft = types.SimpleNamespace(CUFFT_FORWARD=-1, CUFFT_INVERSE=1)
     cupy.cuda = types.SimpleNamespace(Device=Device, Event=Event, Stream=Stream, cufft=cufft)
+    cupy.cuda.get_current_stream = Stream
     cupy.cuda.get_elapsed_time = lambda start, end: 1e3 * (end.time - start.time)
     cupy.fft = types.SimpleNamespace(
         **{name: lambda x, _name=name: wrap(getattr(np.fft, _name)(host(x))) for name in ("fft2", "ifft2")}

@@ -214,6 +214,7 @@ class Plan:
         self._fft = self._passes.fft
         self._rooms, self._sections = {}, {}
         _trust(cupy.cuda.Device().id, self.dtype, norm, self._passes)
+        cupy.cuda.get_current_stream().synchronize()  # its constants are there for whatever stream comes next
 
     def _room(self, batch, name, make=None):
         """What belongs to the plan for a batch: by default a spectrum (batch, rows, cols)."""
