@@ -16,7 +16,8 @@ myst_heading_anchors = 3
 exclude_patterns = []
 html_theme = "furo"
 html_title = f"kspike {release}"
-html_static_path = []
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 html_copy_source = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
@@ -37,7 +38,8 @@ def rendered(lines):
             parameters = True
             out += ["", f"**{line.strip()}**", ""]
             continue
-        entry = re.match(r"(\S.*?) : (.*)", line) if parameters else None
+        entry = re.match(r"(\S.*?) : (.*)" if parameters else r"(\w+(?:, \w+)*) : (.*)", line)
+        parameters = parameters or bool(entry)
         if entry:
             out += ["", f"* **{escaped(entry[1])}**: {escaped(entry[2])}"]
         elif parameters and re.match(r"\S", line) and following.startswith(" "):
@@ -78,3 +80,4 @@ def setup(app):
 
     app.connect("autodoc-process-docstring", process)
     app.connect("source-read", listed)
+    app.connect("env-get-outdated", lambda *_: ["index"])  # a new page changes it
