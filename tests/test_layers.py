@@ -80,7 +80,6 @@ PLACES = {
     "pyarrow": {"sweep/pack.py"},
     "distributed": {"sweep/launch.py"},
     "submitit": {"sweep/launch.py"},
-    "skimage": {"metrics.py"},
 }
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
 import math
-import sys
 
 import numpy as np
 import pytest
@@ -112,18 +111,34 @@ def test_lipschitz_is_a_ratio_of_norms():
     assert metrics.lipschitz(2 * a[0], e[0]) == pytest.approx(2 * expected[0], rel=1e-14)
 
 
+SCIKIT_IMAGE = 0.012884813914065242
+
+
 def test_ssim_is_one_for_equal_moduli():
-    pytest.importorskip("skimage", reason="no scikit-image: pip install scikit-image")
     x = image(2, 16, 20)
     np.testing.assert_allclose(metrics.ssim(1j * x, x), 1, rtol=1e-12)
     assert metrics.ssim(x[0] + image(16, 20), x[0]) < 0.9
 
 
-def test_ssim_without_scikit_image_says_what_to_type(monkeypatch):
-    monkeypatch.setitem(sys.modules, "skimage.metrics", None)
-    monkeypatch.setitem(sys.modules, "skimage", None)
-    with pytest.raises(ImportError, match=r"pip install 'kspike\[ssim\]'"):
-        metrics.ssim(image(16, 20), image(16, 20))
+def test_ssim_by_its_formula_on_one_window():
+    a, b = np.abs(image(7, 7)), np.abs(image(7, 7))
+    cov = np.cov(a.ravel(), b.ravel())
+    c1, c2 = (0.01 * np.ptp(b)) ** 2, (0.03 * np.ptp(b)) ** 2
+    light = (2 * a.mean() * b.mean() + c1) / (a.mean() ** 2 + b.mean() ** 2 + c1)
+    expected = light * (2 * cov[0, 1] + c2) / (cov[0, 0] + cov[1, 1] + c2)
+    assert metrics.ssim(a, b) == pytest.approx(expected, rel=1e-12)
+    larger = np.abs(image(8, 9)), np.abs(image(8, 9))
+    # The range of the reference is that of the whole image: windows of it are compared with the same constants.
+    assert -1 < metrics.ssim(*larger) < 1
+    with pytest.raises(ValueError, match="at least 7 x 7"):
+        metrics.ssim(a[:6], b[:6])
+
+
+def test_ssim_is_that_of_scikit_image():
+    """What scikit-image 0.26 gave for structural_similarity(a, b, data_range=1)."""
+    i, j = np.indices((24, 31))
+    a, b = (np.sin(0.7 * i) * np.cos(0.4 * j) + 1) / 2, (i + j) / 53.0
+    assert metrics.ssim(a, b) == pytest.approx(SCIKIT_IMAGE, rel=1e-12)
 
 
 def test_the_local_damage_of_noise_is_its_standard_deviation():

@@ -13,6 +13,16 @@ from conftest import draw, draw_mask
 torch = pytest.importorskip("torch")
 kt = pytest.importorskip("kspike.torch")
 
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """The tests run side by side: more threads than cores would wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 SHAPES = [(6, 6), (5, 7), (4, 9)]  # even, odd, non-square
 IMPORTING = "ignore:.*torch.jit.script_method:DeprecationWarning"  # PyTorch's compiler when it is first imported
 EXACT = dict(max_iterations=100_000, tol=1e-10, gradient_tol=1e-9)

@@ -12,12 +12,12 @@ import contextlib
 import sys
 import warnings
 
-from kspike.cli import attack, info, paper, sweep, tune
+from kspike.cli import attack, info, paper, sweep, train, tune
 from kspike.cli.options import version
 
 __all__ = ["main"]
 
-COMMANDS = (info, attack, tune, sweep, paper)
+COMMANDS = (info, attack, tune, train, sweep, paper)
 
 
 def main(argv=None):
