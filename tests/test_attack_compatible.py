@@ -115,7 +115,7 @@ def test_adam_is_torch_s(rng):
     adam = torch.optim.Adam([leaf], lr=5.0, eps=1e-5)
     for _ in range(5):
         d = (rng.standard_normal((A.samples, 2)) @ (1e-3, 1e-3j))[None]
-        e = move(e, d)
+        e = move(e, d, 1.0)
         leaf.grad = -torch.from_numpy(d.view(float).copy())
         adam.step()
         leaf.data *= min(1.0, eta / float(leaf.data.norm()))

@@ -97,17 +97,26 @@ class Ball:
 
 @dataclass(frozen=True)
 class Power:
-    """The power iteration e <- fill(momentum e + (1 - momentum) extreme(gradient)); on flat balls Frank and Wolfe's."""
+    """The power iteration e <- fill((1 - s) e + s extreme(gradient)); on flat balls Frank and Wolfe's.
 
-    momentum: float = 0.6
+    s falls from `step` to nothing in a straight line: recTV is piecewise linear, so that gradients jump from one piece
+    to the next, and steps of one size end by hopping about the optimum.
+    """
+
+    step: float = 0.6
 
     def __post_init__(self):
-        door.number("momentum", self.momentum, 0, 1, closed=True)
+        if not 0 < door.number("step", self.step, 0) <= 1:
+            raise ValueError(f"step: expected a number in (0, 1], got {self.step!r}")
 
     def moves(self, A, ball, eta):
-        """A function (e, gradient) -> the next e."""
-        m = self.momentum
-        return lambda e, d: ball.settle(A, m * e + (1 - m) * ball.extreme(A, d, eta), eta)
+        """A function (e, gradient, share of the ascent that is left) -> the next e."""
+
+        def move(e, d, left):
+            s = self.step * left
+            return ball.settle(A, (1 - s) * e + s * ball.extreme(A, d, eta), eta)
+
+        return move
 
 
 @dataclass(frozen=True)
@@ -123,10 +132,10 @@ class Adam:
         door.number("eps", self.eps, 0)
 
     def moves(self, A, ball, eta):
-        """A function (e, gradient) -> the next e."""
+        """A function (e, gradient, share of the ascent that is left) -> the next e."""
         (b1, b2), k, mean, square = self.betas, 0, 0.0, 0.0
 
-        def move(e, d):
+        def move(e, d, left):
             nonlocal k, mean, square
             k += 1
             d = d.view(d.real.dtype)
@@ -148,8 +157,12 @@ class PGD:
         door.number("step", self.step, 0)
 
     def moves(self, A, ball, eta):
-        """A function (e, gradient) -> the next e."""
-        return lambda e, d: ball.project(A, e + (scaled(d, self.step * eta) if self.normalised else self.step * d), eta)
+        """A function (e, gradient, share of the ascent that is left) -> the next e."""
+
+        def move(e, d, left):
+            return ball.project(A, e + (scaled(d, self.step * eta) if self.normalised else self.step * d), eta)
+
+        return move
 
 
 def scaled(v, size):

@@ -195,29 +195,41 @@ class TVSolver:
     def spike_height(self, eta):
         """eta sqrt(n^2 / m) - 4 lam n^2 / m, at least 0: how high recTV(y + e) rises where e = kspike.spike(A, ., eta).
 
-        A spike of height h adds h to four differences, so that A*A (h delta) differs from A*e by 4 lam at its place.
+        A spike of height h adds h to four differences, so that A*A (h delta) differs from A*e by 4 lam at its place, or
+        by 2 + sqrt(2) times lam for the isotropic norm, where two of the four are one.
         """
         factor = math.prod(self.shape) / self.samples
-        return max(door.number("eta", eta) * math.sqrt(factor) - 4 * self.lam * factor, 0.0)
+        return max(door.number("eta", eta) * math.sqrt(factor) - self._pull * factor, 0.0)
+
+    @property
+    def _pull(self):
+        """What the penalty takes from A*e at the place of a spike."""
+        return self.lam * (2 + math.sqrt(2) if self.norm == "isotropic" else 4)
 
     def lift(self, state, location, height):
-        """A copy of the state with a spike put in: z + D (height delta), and u at +-t where a part of that is not zero.
+        """A copy of the state with a spike put in: z + D (height delta), and u at full length t where that is not zero.
 
         To solve for y + e from the solution for y where the answer is known to rise by about `height`, real or complex,
         at location (row, col): ADMM can raise a jump by about t = lam / rho in an iteration only.
         """
-        if self.norm != "separable":
-            raise NotImplementedError(f"norm={self.norm!r}: lift is there for 'separable'; solve without spike=")
-        row, col = inside(location, self.shape)
+        place = inside(location, self.shape)
         if not np.isfinite(complex(height)):
             raise ValueError(f"height: expected a finite number, got {height!r}")
-        delta = np.zeros((1, *self.shape), self.dtype)
-        delta[0, row, col] = height
         w = state.field()
-        step = np.asarray(reference.grad(delta), like=w).view(w.real.dtype)
-        z = (w - kernels.clip(w, self._t, backend=self.backend)).view(w.real.dtype) + step
-        parts = np.where(step != 0, z + self._t * np.sign(z), w.view(w.real.dtype))
-        return self._plan.state(parts.astype(w.real.dtype).view(w.dtype))
+        for image in w:
+            self._raise(image, place, complex(height))
+        return self._plan.state(w)
+
+    def _raise(self, w, location, height):
+        """`lift` of one field (2, rows, cols), in place: it touches the four differences that see the pixel."""
+        row, col = location
+        rows, cols = [row - 1, row, row], [col, col - 1, col]  # the pixel last, should it be its own neighbour
+        jumps = height * (np.array([[1, 0, -1], [0, 1, -1]]) * (np.array([self.shape]).T > 1))
+        jumps, old = np.asarray(jumps[..., None], w.dtype, like=w), w[:, rows, cols][..., None]
+        u = reference.clip(old, self._t, self.norm)
+        z = old - u + jumps
+        new = z + reference.clip(u + 1e12 * z, self._t, self.norm)
+        w[:, rows, cols] = np.where((jumps != 0) | (self.norm == "isotropic"), new, old)[..., 0]
 
     def vjp(self, y, *, derivative="unrolled", iterations=None, tol=1e-6, max_pairs=1000):
         """The pair of x = recTV(y) and its pullback, dL/dx = dL/dRe x + i dL/dIm x -> dL/dy: (..., m).
@@ -433,6 +445,22 @@ class Warm:
         x = np.repeat(self.x[None], count, axis=0)
         state = self._state.copy() if count == 1 else self._solver._plan.state(self._state.field().repeat(count, 0))
         return Warm(self._solver, x, state, self.forward, self.backward)
+
+    def lift(self, e, locations):
+        """Put into each state, at its location, the spike that a perturbation e (batch, m) of its samples announces.
+
+        It goes in the direction of v = (A*e)[location] and is |v| n^2 / m - 4 lam n^2 / m high, or not there if that is
+        not positive: for e = kspike.spike(A, location, eta) what `TVSolver.spike_height` says. See `TVSolver.lift`.
+        """
+        solver, factor = self._solver, math.prod(self._solver.shape) / self._solver.samples
+        image, w = solver.A.adjoint(e), self._state.field()
+        for wi, v, place in zip(w, image, locations, strict=True):
+            v = complex(v[tuple(place)])
+            v = complex(*(part if abs(part) > 1e-4 * abs(v) else 0.0 for part in (v.real, v.imag)))  # no rounding
+            height = factor * (abs(v) - solver._pull)
+            if height > 0:
+                solver._raise(wi, place, height * v / abs(v))
+        self._state = solver._plan.state(w)
 
     def __call__(self, y, *, max_iterations=MOST, tol=TOL):
         """recTV(y) from the kept state, with the stopping rule of `TVSolver.solve` and at most max_iterations."""
