@@ -188,10 +188,8 @@ def masks(results, *, seed=0, full=False, threads=1, size=256):
                     progress(i + 1, count)
             measured = [_measures(*pair) for pair in found]
             first = found[0][0]
-            spread = [np.abs(f.image_perturbation).max() / f.eta * np.sqrt(mask.size / mask.sum()) for f, _ in found]
             return {key: [m[key] for m in measured] for key in measured[0]} | {
                 "factor": sampling.subsampling_factor(mask),
-                "spread": spread,
                 "reconstruction": first.reconstruction,
                 "location": first.location,
             }

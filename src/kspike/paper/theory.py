@@ -23,7 +23,6 @@ from kspike.sparse import SparseSolver
 __all__ = [
     "band",
     "certified",
-    "fejer",
     "gaussian_measurements",
     "jumps",
     "minimise",
@@ -87,30 +86,19 @@ def separated(n, gap, rng):
 # --- certificates ----------------------------------------------------------------------------------------------------
 
 
-def fejer(mask):
-    """Weights of the frequencies -c ... c of a band that fall off like the square of Fejer's kernel, (m,)."""
-    c = int(mask.sum()) // 2
-    half = np.maximum(0.0, 1 - np.abs(np.arange(-(c // 2), c // 2 + 1)) / (c // 2 + 1))
-    weights = np.convolve(half, half)
-    out = np.full(2 * c + 1, weights.min())
-    out[c - len(weights) // 2 : c + len(weights) // 2 + 1] = weights
-    return out / out.max()
-
-
-def certified(mask, c, *, dual=None, weights=None, flat=False):
+def certified(mask, c, *, dual=None, flat=False):
     """How far c is from not being the unique minimiser of ||z||_1 subject to A z = A c: a margin, > 0 where proven.
 
     With T the support of c, A_T its columns and sgn = c / |c| there, it is unique if A_T is injective and some v = A*q
     has v = sgn on T and |v| < 1 elsewhere: ||z||_1 >= Re<v, z> = Re<q, A c> = ||c||_1. The margin is 1 - max |v| off T.
-    Here v = A*(dual + W B (B*W B)^-1 (what is missing)), B = A_T: of the q with the right values on T, the one nearest
-    to `dual` in the norm of 1 / W. A small margin proves nothing; a margin > 1e-9 is a proof, up to rounding.
+    Here v = A*(dual + B (B*B)^-1 (what is missing)), B = A_T: of the q with the right values on T, the one nearest to
+    `dual`. A small or negative margin proves nothing; a margin > 1e-9 is a proof, up to rounding.
 
     Parameters
     ----------
     mask : bool (n,)
     c : complex (n,), not zero
     dual : (m,), where to start: a solver's dual variable, or 0 (Fuchs' certificate)
-    weights : (m,), W; default 1
     flat : ask for a derivative of 0 on T too, as sets of low frequencies need: |v| touches 1 there
     """
     n, m = mask.size, int(mask.sum())
@@ -125,11 +113,10 @@ def certified(mask, c, *, dual=None, weights=None, flat=False):
     if columns.shape[1] > m:
         return -math.inf
     q = np.zeros(m, complex) if dual is None else dual
-    weighed = columns if weights is None else weights[:, None] * columns
-    gram = columns.conj().T @ weighed
+    gram = columns.conj().T @ columns
     if np.linalg.cond(gram) > 1e12:
         return -math.inf
-    q = q + weighed @ np.linalg.solve(gram, wanted - columns.conj().T @ q)
+    q = q + columns @ np.linalg.solve(gram, wanted - columns.conj().T @ q)
     v = np.abs(MaskedFourier(mask, dtype="complex128").adjoint(q))
     off = np.ones(n, bool)
     off[support] = False
