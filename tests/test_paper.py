@@ -149,7 +149,6 @@ def test_nonsense_is_refused_in_one_line(capsys, tmp_path, arguments, message):
 
 @pytest.mark.parametrize("name", ["damage", "masks", "real", "resolution"])
 def test_studies(tmp_path, name):
-    if name == "damage":
     small = {"sizes": (32, 64)} if name == "resolution" else {"size": 64}
     STUDIES[name](Results(tmp_path), **small)
     rows = json.loads((tmp_path / f"study-{name}.json").read_text())["rows"]
