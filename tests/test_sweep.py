@@ -472,7 +472,9 @@ def test_the_report_stands_alone(store):
     text = sweep.report(specification, store).read_text()
     assert "A &lt;sweep&gt; &amp; more" in text and "<script" not in text
     assert "http" not in text.replace("https://", "http://") and "url(" not in text
-    assert text.count("data:image/png;base64,") == 6 * 4  # six artifacts, two panels and two zooms
+    assert (
+        text.count("data:image/png;base64,") == 4 * 4
+    )  # one artifact for each mask and image; two panels and two zooms
 
 
 @pytest.mark.slow

@@ -155,11 +155,12 @@ def _gallery(results, store):
     order = np.argsort(np.where(np.isfinite(values), -values, np.inf), axis=None)[: np.isfinite(values).sum()]
     cells = [tuple(int(i) for i in np.unravel_index(flat, values.shape)) for flat in order]
     chosen, seen = [], set()
-    for kinds in (lambda c: [c[:2], c[3]], lambda c: [(*c[:2], c[3])]):  # first masks and images that differ
-        for cell in cells:
-            if len(chosen) < SHOWN and cell not in chosen and not any(kind in seen for kind in kinds(cell)):
-                chosen.append(cell)
-                seen.update(kinds(cell))
+    for apart in (True, False):  # first, masks and images that all differ
+        for r, m, n, i in cells:
+            keys = {("mask", r, m), ("image", i)} if apart else {("both", r, m, i)}
+            if len(chosen) < SHOWN and not keys & seen:
+                chosen.append((r, m, n, i))
+                seen |= {("mask", r, m), ("image", i), ("both", r, m, i)}
     cards = [_worst(results, store, cell) for cell in chosen]
     return (
         f"{title}<p>What the perturbation does to the image itself, and to its reconstruction, on one scale: moduli "
