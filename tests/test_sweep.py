@@ -284,6 +284,19 @@ def test_what_is_done_is_not_done_again_and_damage_is(store):
     assert {p for p, t in before.items() if p.stat().st_mtime_ns != t} == {store.path(task)}
 
 
+def test_two_drivers_share_the_work(store):
+    """Both begin with everything to do; a task that the other has done meanwhile is not done again."""
+    specification, seen = Specification(SMALL), []
+
+    def meanwhile(done, total):
+        if not seen:  # nothing is computed yet
+            other = sweep.run(specification, store, workers=1, shard=(1, 2))
+            seen.append(other.computed)
+
+    summary = sweep.run(specification, store, workers=1, progress=meanwhile)
+    assert seen == [4] and summary.computed == 4 and summary.done == 8
+
+
 def test_lam_is_tuned_once_for_each_mask_and_noise(store):
     keys = {"reconstructions": [{"kind": "tv", "lam": "tuned", "tune": {"images": 2}}], "attack": {"steps": 1}}
     specification = Specification(changed(**keys))

@@ -190,9 +190,12 @@ class _Pool:
         elif "computed" in answer:
             worker.writing[answer["id"]], worker.task = worker.task, None
             self.overhead -= answer["computed"]
-        elif "failed" in answer:
+        elif "failed" in answer or "there" in answer:
             task, worker.task = worker.task, None
-            self._fail(task, answer["failed"])
+            if "failed" in answer:
+                self._fail(task, answer["failed"])
+            else:
+                self.summary.done += 1
             self._count(task)
         else:
             task, worker.last = worker.writing.pop(answer["id"]), time.perf_counter()

@@ -4,6 +4,7 @@
 It reads one task a line from stdin, {"id", "description"}, and answers on stdout, a line each:
 
     {"ready": pid}                  send a task
+    {"id", "there": true}           send the next: another driver has computed this one meanwhile
     {"id", "computed": seconds}     send the next: this one is being written
     {"id", "written": true}         its part is on the disk
     {"id", "failed": why}           it has none, and would fail again
@@ -42,6 +43,9 @@ def main(folder):
     answers.give(ready=os.getpid())
     while True:
         task = tasks.get()
+        if store.done([task["id"]])[0]:
+            answers.give(id=task["id"], there=True)
+            continue
         try:
             arrays, about = compute(task["id"], task["description"], store)
         except MemoryError:
