@@ -8,7 +8,8 @@ import kspike
 import laws
 from conftest import draw, draw_image, draw_mask, tolerance
 from kspike import reference
-from kspike.certificate import NORMS, certify, magnitude
+from kspike.certificate import certify
+from kspike.norms import NORMS, magnitude
 
 LAM = 0.05
 SHAPES = [(1, 1), (1, 6), (7, 1), (5, 7), (12, 17)]

@@ -356,11 +356,30 @@ def test_the_attack_s_two_derivatives_agree(rng, norm):
     assert abs(laws.inner(g, change) / 2 - laws.inner(expected, dy)) <= 1e-4 * laws.norm(g) * laws.norm(change)
 
 
-def test_the_implicit_jacobian_is_refused(rng, norm):
+def test_the_implicit_jacobian(rng, norm):
+    """Against the reverse sweep of 30000 iterations to 1e-6, and finite differences of converged solves in y and lam.
+
+    With the curvature of the jumps, lam (I - n n^T) / |D x|, without which it would be another matrix.
+    """
     mask, y, _ = problem(rng, SHAPE, 1)
-    info = solved(y[0], mask, norm)
-    with pytest.raises(NotImplementedError, match=r"the Jacobian is there for 'separable'; type vjp\(y\)"):
-        info.jacobian()
+    tv, g = kspike.TVSolver(mask, LAM, rho=0.4, dtype="complex128", norm=norm), draw(rng, *SHAPE)
+    info = tv.solve(y[0], 100000, 1e-13)
+    J = info.jacobian(tol=1e-10)
+    gradient = J(g)
+    _, pullback = tv.vjp(y[0], iterations=30000)
+    expected = pullback(g)
+    assert laws.norm(gradient - expected) <= 1e-6 * laws.norm(expected)
+    fixed = info.jacobian(tol=1e-8, method="fixed-point", max_pairs=100000)
+    assert laws.norm(fixed(g) - expected) <= 1e-6 * laws.norm(expected)
+    h, dy = 1e-6, draw(rng, y[0].size)
+    laws.adjointness(J.tangent, J, dy, g, 1e-8)
+    ends = [tv.solve(y[0] + s * h * dy, 100000, 1e-14, state=info).x for s in (1, -1)]
+    assert laws.norm((ends[0] - ends[1]) / (2 * h) - J.tangent(dy)) <= 1e-5 * laws.norm(J.tangent(dy))
+    ends = [
+        kspike.TVSolver(mask, LAM + s * h, rho=0.4, dtype="complex128", norm=norm).solve(y[0], 100000, 1e-14).x
+        for s in (1, -1)
+    ]
+    assert laws.norm((ends[0] - ends[1]) / (2 * h) - J.lam()) <= 1e-5 * laws.norm(J.lam())
 
 
 def test_the_attack_runs(rng, norm):

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from kspike import door, reference
+from kspike.norms import NORMS, clip, magnitude
 from kspike.operators import Gradient, MaskedFourier
 
-__all__ = ["NORMS", "Certificate", "certify", "feasible", "magnitude"]
+__all__ = ["Certificate", "certify", "feasible"]
 
-NORMS = ("separable", "modulus", "isotropic")
 PROJECTIONS = 20  # on the data measured, the gap found is then within a factor of two of the true one
 
 
@@ -46,18 +46,6 @@ class Certificate:
     def relative(self):
         """gap / F(x), the share of the objective that better optimisation could at most save; 0 where the gap is 0."""
         return _plain(np.asarray(self.gap) / np.where(np.asarray(self.gap) > 0, self.objective, 1))
-
-
-def magnitude(d, norm="separable"):
-    """The moduli that ||d|| sums and whose largest is the dual norm: (..., 2, rows, cols) -> (..., any, rows, cols).
-
-    separable: |Re d|, |Im d|, four per pixel;   modulus: |d|, two;   isotropic: sqrt(|d0|^2 + |d1|^2), one.
-    """
-    if norm == "separable":
-        return np.concatenate([np.abs(d.real), np.abs(d.imag)], axis=-3)
-    if norm == "modulus":
-        return np.abs(d)
-    return np.sqrt((np.abs(d) ** 2).sum(-3, keepdims=True))
 
 
 def certify(A, lam, x, y, p, *, norm="separable", projections=PROJECTIONS):
@@ -98,7 +86,7 @@ def feasible(A, lam, p, norm, projections=PROJECTIONS):
     """A field near p, complex128, with dual norm at most lam and no unsampled frequency in D*p; see `certify`."""
     D, unsampled = Gradient(A.shape, backend=A.backend), _complement(A)
     for _ in range(projections):
-        p = _remove_unsampled(_into_box(p, lam, norm), D, unsampled)
+        p = _remove_unsampled(clip(p, lam, norm), D, unsampled)
     p = _remove_unsampled(p, D, unsampled)
     largest = magnitude(p, norm).max((-3, -2, -1), keepdims=True)
     return p * (lam / np.maximum(largest, lam) if lam else 0.0)
@@ -116,14 +104,6 @@ def _complement(A):
     if A.mask.all():
         return None
     return MaskedFourier(~A.mask, dtype="complex128", backend=A.backend, threads=A.threads)
-
-
-def _into_box(p, lam, norm):
-    """The projection of p onto the fields of dual norm at most lam."""
-    if norm == "separable":
-        return np.clip(p.real, -lam, lam) + 1j * np.clip(p.imag, -lam, lam)
-    size = magnitude(p, norm)
-    return p * (lam / np.where(size > lam, size, lam or 1))
 
 
 def _remove_unsampled(p, D, unsampled):

@@ -9,6 +9,11 @@ separately: those that are constant on each region that the jumps of x bound. Th
 which is linear and symmetric in g: J is the Jacobian of A*y -> x. So dL/dy = A J g for g = dL/dx, dx = J A* dy, and
 dx/dlam = -J D* sign(D x), from A*(A x - y) + D*p = 0 with p = lam sign(D x) on the jumps.
 
+In the norms "modulus" and "isotropic" the parts that shrink together jump together, so that the real and the imaginary
+part have the same regions, and a jump d = D x of a group also turns: its length |d| has the second derivative
+(I - n n^T) / |d|, n = d / |d|. To 1/2 ||A v||^2 then comes lam/2 sum (|D v|^2 - <n, D v>^2) / |d| over the jumps, and
+sign(D x) is n.
+
 At a kink, data at which a jump appears or vanishes, x has one-sided derivatives only; J is then the derivative along
 the side that the support of the state w stands for. The dual is often degenerate, |w| = t where D x = 0 all around; one
 such edge inside a region changes nothing here, because a region ends only where edges enclose it.
@@ -22,6 +27,7 @@ import warnings
 import numpy as np
 
 from kspike import door, kernels
+from kspike.norms import magnitude, support
 
 __all__ = ["METHODS", "Jacobian"]
 
@@ -32,15 +38,17 @@ BLOCK = 20  # iterations of the fixed point between two looks at the residual
 class Jacobian:
     """J at the state of a solve. `J(g)` is the pullback A J g: (..., rows, cols) -> (..., m), as `TVSolver.vjp` has it.
 
-    The equation in V is Q*A*A Q a = Q*g, with v = Q a and an orthonormal basis Q of V, a vector for each region. The
-    conjugate gradients work on it directly; the fixed point is that of the linearised ADMM iteration.
+    The equation in V is Q*(A*A + C) Q a = Q*g, with v = Q a, an orthonormal basis Q of V, a vector for each region, and
+    the curvature C of a joint norm, 0 in the separable one. The conjugate gradients work on it directly, preconditioned
+    where jumps are small and C is large; the fixed point is that of the linearised ADMM iteration.
 
     Parameters
     ----------
     solver : the TVSolver
     w : the field of the final state (batch, 2, rows, cols)
     lead : the leading dimensions of y
-    tol : the relative residual ||Q*(g - A*A v)||_2 / ||Q*g||_2 to reach; measured, A v is about as accurate
+    tol : the relative residual ||Q*(g - A*A v - C v)||_2 / ||Q*g||_2 to reach; measured, A v is about as accurate.
+        For a joint norm both sizes are those of the preconditioner, 1 / (1 + diag Q*C Q)
     max_pairs : transforms there and back that one call may take for each image; a warning says if they were too few
     method : "cg" or "fixed-point"
     warm : False; True, to start each call from the answer of the last; or an earlier Jacobian, itself warm, of data
@@ -55,9 +63,17 @@ class Jacobian:
             raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
         self.tol, self.max_pairs = door.number("tol", tol, 0), door.whole("max_pairs", max_pairs, 1)
         self.method, self._solver, self._lead, self._w = method, solver, lead, w
-        bits = kernels.support(w, solver._t, backend=solver.backend)
-        bits = bits.get() if door.device(bits) == "cuda" else bits
-        self._spaces = [_Space(b, w) for b in bits]
+        if solver.norm == "separable":
+            supports = kernels.support(w, solver._t, backend=solver.backend)
+            supports = supports.get() if door.device(supports) == "cuda" else supports
+        else:
+            supports = support(w, solver._t, solver.norm)
+        self._spaces = [_Space(_joined(s, solver.norm), w) for s in supports]
+        self._curvatures = [None] * len(w)
+        if solver.norm != "separable":
+            pairs = zip(supports, self._spaces, strict=True)
+            self._curvatures = [_Curvature(s, space, solver) for s, space in pairs]
+        self._easy = [1.0 if c is None else 1 / (1 + c.diagonal) for c in self._curvatures]
         self._warm, self._last, self._tangents = bool(warm), None, None
         if isinstance(warm, Jacobian):
             if (warm.method, warm._lead, warm._w.shape) != (method, lead, w.shape):
@@ -97,8 +113,11 @@ class Jacobian:
     def lam(self):
         """dx/dlam = -J D* sign(D x): (..., rows, cols)."""
         solver, w = self._solver, self._w
-        parts = w.view(w.real.dtype)
-        jumps = (np.sign(parts) * (np.abs(parts) > solver._t)).view(w.dtype)
+        if solver.norm == "separable":
+            parts = w.view(w.real.dtype)
+            jumps = (np.sign(parts) * (np.abs(parts) > solver._t)).view(w.dtype)
+        else:
+            jumps = np.stack([c.directions for c in self._curvatures]) if len(w) else np.zeros_like(w)
         g = -kernels.grad_adjoint(jumps, backend=solver.backend)
         return self._apply(g.reshape(*self._lead, *solver.shape))
 
@@ -109,7 +128,7 @@ class Jacobian:
         solve = self._cg if self.method == "cg" else self._fixed_point
         for i, space in enumerate(self._spaces):
             b = space.restrict(flat[i] if self._mean else flat[i] - flat[i].mean())
-            size = _norm(b)
+            size = _norm(b, self._easy[i])
             if size:
                 v[i], self._residual[i] = solve(i, space, flat[i], b, size)
             else:
@@ -126,30 +145,32 @@ class Jacobian:
         return v.reshape(g.shape)
 
     def _normal(self, i, space, a):
-        """Q*A*A Q a, a pair."""
-        A = self._solver.A
+        """Q*(A*A + C) Q a, a pair."""
+        A, v, curvature = self._solver.A, space.extend(a), self._curvatures[i]
         self._pairs[i] += 1
-        return space.restrict(A.adjoint(A(space.extend(a))))
+        image = A.adjoint(A(v))
+        return space.restrict(image if curvature is None else image + curvature(v))
 
     def _cg(self, i, space, _, b, size):
         """Conjugate gradients (Hestenes and Stiefel 1952), begun again from the true residual until that is small."""
-        spent = self._pairs[i]
+        spent, easy = self._pairs[i], self._easy[i]
         a = np.zeros_like(b) if self._last is None else space.restrict(self._last[i])
         r = b - self._normal(i, space, a) if self._last is not None else b.copy()
-        reached = _norm(r)
+        reached = _norm(r, easy)
         while reached > self.tol * size and self._pairs[i] - spent < self.max_pairs - 1:
-            start, best, p, rr = a.copy(), reached, r.copy(), reached**2
+            start, best, p = a.copy(), reached, easy * r
+            rr = float(r @ p)
             while rr > (0.5 * self.tol * size) ** 2 and self._pairs[i] - spent < self.max_pairs - 1:
                 q = self._normal(i, space, p)
-                curvature = float(p @ q)
-                if not curvature > 0:  # A vanishes on what is left of V
+                bend = float(p @ q)
+                if not bend > 0:  # A vanishes on what is left of V
                     break
-                a += (rr / curvature) * p
-                r -= (rr / curvature) * q
-                rr, before = float(r @ r), rr
-                p = r + (rr / before) * p
+                a += (rr / bend) * p
+                r -= (rr / bend) * q
+                rr, before = float(r @ (easy * r)), rr
+                p = easy * r + (rr / before) * p
             r = b - self._normal(i, space, a)
-            reached = _norm(r)
+            reached = _norm(r, easy)
             if not reached < 0.5 * best:  # at the precision of the transforms
                 a, reached = (a, reached) if reached < best else (start, best)
                 break
@@ -167,23 +188,27 @@ class Jacobian:
             plan.tangent(self._tangents[i], tape, g[None], dx, solver.rho, solver.relax, BLOCK)
             self._pairs[i] += BLOCK
             a = space.restrict(dx[0])
-            reached = _norm(b - self._normal(i, space, a))
+            reached = _norm(b - self._normal(i, space, a), self._easy[i])
             if reached <= self.tol * size:
                 break
         return space.extend(a), reached / size
 
 
 class _Space:
-    """V by the support of one image, and its orthonormal basis Q: the indicators of the regions over sqrt(pixels)."""
+    """V by the neighbours that `joined` (part, component, rows, cols) sets equal, and its orthonormal basis Q.
 
-    def __init__(self, bits, like):
-        self.shape, self.dtype = bits.shape, like.dtype
+    Q is the indicators of the regions over sqrt(pixels).
+    """
+
+    def __init__(self, joined, like):
+        self.shape, self.dtype = joined.shape[2:], like.dtype
         labels, self.size = [], 0
-        for part in range(2):
-            found = np.unique_inverse(_regions(*((bits >> (2 * c + part) & 1) == 0 for c in range(2))))
+        for down, right in joined:
+            found = np.unique_inverse(_regions(down, right))
             labels.append(found.inverse_indices.ravel() + self.size)
             self.size += len(found.values)
         pixels = np.bincount(np.concatenate(labels), minlength=self.size)
+        self.labels, self.pixels = [part.reshape(self.shape) for part in labels], pixels
         self._labels = [np.asarray(part, like=like) for part in labels]
         self._scale = np.asarray(1 / np.sqrt(pixels), like=like)
 
@@ -200,6 +225,47 @@ class _Space:
         values = a * self._scale
         v = values[self._labels[0]] + 1j * values[self._labels[1]]
         return v.reshape(self.shape).astype(self.dtype)
+
+
+class _Curvature:
+    """C v = lam D*((D v - n <n, D v>) / |d|) on the jumps d = |d| n of one image, for a norm whose parts are joined."""
+
+    def __init__(self, s, space, solver):
+        """s = shrink(w, t) / |w|, so that |d| = t |s| / (1 - |s|); see `kspike.reference.support`."""
+        self._norm, self._backend = solver.norm, solver.backend
+        length = magnitude(s, solver.norm)
+        inverse = np.divide(1, length, out=np.zeros_like(length), where=length > 0)
+        self.directions = s * inverse
+        self._weight = solver.rho * (1 - length) * inverse
+        self.diagonal = self._diagonal(space)
+
+    def __call__(self, v):
+        """C v: (rows, cols) -> (rows, cols)."""
+        d, n = kernels.grad(v, backend=self._backend), self.directions
+        inner = (n.conj() * d).real
+        if self._norm == "isotropic":
+            inner = inner.sum(0, keepdims=True)
+        return kernels.grad_adjoint((self._weight * (d - n * inner)).astype(d.dtype), backend=self._backend)
+
+    def _diagonal(self, space):
+        """That of Q*C Q, but for the products of two components: (regions,), float64."""
+        out = np.zeros(space.size)
+        for labels, n in zip(space.labels, (self.directions.real, self.directions.imag), strict=True):
+            for component, axis in enumerate((0, 1)):
+                stiff = np.broadcast_to(self._weight, n.shape)[component] * (1 - n[component] ** 2)
+                other = np.roll(labels, -1, axis)
+                stiff = np.where(labels == other, 0, stiff)
+                for side in (labels, other):
+                    out += np.bincount(side.ravel(), stiff.ravel(), minlength=space.size)
+        return out / space.pixels
+
+
+def _joined(support, norm):
+    """Where D v = 0 is asked for, (part, component, rows, cols), from the support of one image; see `reference`."""
+    if norm == "separable":
+        return np.array([[(support >> (2 * c + part) & 1) == 0 for c in range(2)] for part in range(2)])
+    off = np.broadcast_to(magnitude(support, norm) == 0, support.shape)
+    return np.stack([off, off])
 
 
 def _regions(down, right):
@@ -222,8 +288,8 @@ def _regions(down, right):
             root = above
 
 
-def _norm(a):
-    return math.sqrt(float(a @ a))
+def _norm(a, weight):
+    return math.sqrt(float(a @ (weight * a)))
 
 
 def _plain(a):

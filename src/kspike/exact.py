@@ -16,8 +16,8 @@ import math
 
 import numpy as np
 
+from kspike.norms import clip
 from kspike.operators import Gradient, MaskedFourier
-from kspike.sparsifiers import clip
 
 __all__ = ["Coefficients", "recover"]
 

@@ -12,8 +12,8 @@ import math
 import numpy as np
 
 from kspike import door
-from kspike.sparse import Iterative, _norm
-from kspike.sparsifiers import clip
+from kspike.iterative import Iterative, size
+from kspike.norms import clip
 
 __all__ = ["FISTA", "PDHG"]
 
@@ -69,7 +69,7 @@ class PDHG(Iterative):
         misfit = self.A(v) - y
         if self.eta is None:
             return v - tau / (1 + tau) * self.A.adjoint(misfit)
-        return v - max(1 - self.eta / (_norm(misfit) or 1), 0) * self.A.adjoint(misfit)
+        return v - max(1 - self.eta / (size(misfit) or 1), 0) * self.A.adjoint(misfit)
 
     def _dual(self, s, x, y):
         return self.psi(x) + s["dual"] / s["step"], s["step"]

@@ -18,13 +18,16 @@ import numpy as np
 
 from kspike import door, kernels, reference
 from kspike._backends import select
-from kspike.certificate import NORMS, certify, magnitude
+from kspike.certificate import certify
 from kspike.derivative import Jacobian
+from kspike.norms import NORMS, magnitude
 from kspike.objectives import inside
 from kspike.operators import Gradient, MaskedFourier
+from kspike.outcome import MOST, TOL, Outcome, Residuals, plain
 from kspike.unrolled import Unrolled
+from kspike.warm import Warm
 
-__all__ = ["Residuals", "Solution", "TVSolver", "Warm"]
+__all__ = ["Residuals", "Solution", "TVSolver", "Warm", "penalty"]
 
 # A solve ends at iteration k when k / 10 times the last change of x over ten iterations is at most the error aimed at:
 # what is left to go if x goes on like 1 / k. The engine takes one bound for many iterations, so that k is rounded up.
@@ -32,71 +35,30 @@ CHECK = 10
 SHARE = 0.8  # of the aim
 LOOK = 100
 ROUNDING = {"complex64": 8, "complex128": 64}  # times eps max|A*y|: a change of x within this is none
-OPENING = 20, 0.25  # where rho is the default: for so many iterations it is this share of itself
-LIFTED = 60  # and after a lift, where the jumps are there already, for so many the rho of `Warm`
-MOST, TOL = 4000, 1e-4  # the iterations and the aim of a solve that is not told otherwise
+# Where rho is the default a solve opens with others, (iterations, share of rho): little, for jumps to grow fast; much,
+# for the dual field to spread fast over the flat parts; and then in between.
+OPENINGS = {
+    "cold": ((20, 0.25), (20, 25.0), (5, 0.7)),
+    "state": ((20, 0.18), (10, 7.0), (10, 0.7)),
+    "lifted": ((10, 0.7), (10, 7.0), (5, 0.7)),
+}
+PRECISE = 3e-5  # the aim of a solve that is differentiated at its solution
 DERIVATIVES = ("unrolled", "implicit")
 
 
 @dataclass(frozen=True, eq=False)
-class Residuals:
-    """How far a solution is from optimal; with all of them 0 it is. A float each, or an array over the batch.
+class Solution(Outcome):
+    """What `TVSolver.solve` found: an `Outcome` that can be differentiated."""
 
-    With z = shrink(w, t), u = clip(w, t) of the final state, rho u lies in lam times the subgradient of ||.||_1 at z,
-    whatever w is; so D x = z and A*(A x - y) + rho D*u = 0 make x a minimiser.
-    """
-
-    change: Any
-    """||x_k - x_(k-10)||_inf over real and imaginary parts, when last measured; inf before iteration 20."""
-    primal: Any
-    """||D x - z||_2 / ||z||_2 (not divided where z = 0)."""
-    dual: Any
-    """||A*(A x - y) + rho D*u||_2 / ||A*y||_2 (not divided where y = 0)."""
-
-
-@dataclass(frozen=True, eq=False)
-class Solution:
-    """What `TVSolver.solve` found; a number per image, or an array over the leading dimensions of y."""
-
-    x: Any = field(repr=False)
-    """The reconstruction (..., rows, cols)."""
-    iterations: Any
-    """How many iterations, of one FFT and one inverse FFT each, the image took."""
-    converged: Any
-    """Whether the stopping rule was met; always False for tol = 0, where none is asked for."""
-    state: Any = field(repr=False)
-    """The engine's state, to go on from: `tv.solve(y, state=info.state)`."""
-    _solver: Any = field(repr=False)
-    _y: Any = field(repr=False)
-    _change: Any = field(repr=False)
     _age: Any = field(repr=False)
-
-    @functools.cached_property
-    def objective(self):
-        """1/2 ||A x - y||^2 + lam ||D x||_1, evaluated in double precision."""
-        return self._solver.objective(self.x, self._y)
-
-    @functools.cached_property
-    def residuals(self):
-        """The `Residuals`, evaluated in double precision from x and the final state, independently of the iteration."""
-        return self._solver._residuals(self)
-
-    @functools.cached_property
-    def certificate(self):
-        """The `Certificate`, a proven bound on the objective gap, computed in double precision when first asked for."""
-        return self._solver._certificate(self)
 
     def jacobian(self, *, tol=1e-6, max_pairs=1000, method="cg", warm=False):
         """The `Jacobian` of recTV here, with J(g) = dL/dy, J.tangent(dy) = dx and J.lam() = dx/dlam: implicit, no tape.
 
         It is the derivative at a solution: solve to a small tol, or it is that of the support of the state.
         """
-        if self._solver.norm != "separable":
-            raise NotImplementedError(
-                f"norm={self._solver.norm!r}: the Jacobian is there for 'separable'; type vjp(y) or warm(y).vjp(y)"
-            )
-        w, lead = self.state.field(), self.x.shape[:-2]
-        return Jacobian(self._solver, w, lead, tol=tol, max_pairs=max_pairs, method=method, warm=warm)
+        w = self.state.field()
+        return Jacobian(self._solver, w, self._lead, tol=tol, max_pairs=max_pairs, method=method, warm=warm)
 
 
 class TVSolver:
@@ -106,10 +68,11 @@ class TVSolver:
     ----------
     mask : bool array (rows, cols), centred
     lam : weight of ||D x||_1 in 1/2 ||A x - y||^2 + lam ||D x||_1; the paper's lambda is twice this
-    rho : the ADMM penalty, which sets the speed and not the solution. The default, 28 lam^0.65 (m / n^2)^0.45 with n^2
-        pixels, suits images of scale about 1; for scale s give 28 (lam / s)^0.65 (m / n^2)^0.45. Without a rho given,
-        `solve` runs its first 20 iterations with a quarter of it: large jumps grow fast there, and the rest settles
-        fast with the whole.
+    rho : the ADMM penalty, which sets the speed and not the solution. The default, 20 lam^0.65 (m / n^2)^0.45 with n^2
+        pixels, suits images of scale about 1; for scale s give 20 (lam / s)^0.65 (m / n^2)^0.45. Without a rho given,
+        `solve` opens with a quarter of it for 20 iterations, where large jumps grow fast, and with 25 times as much for
+        20 more, where the dual field spreads over the flat parts of the image; less of both from a state. A rho given
+        is kept throughout.
     relax : over-relaxation, in (0, 2)
     dtype : "complex64" or "complex128", of samples and images
     backend : None (KSPIKE_BACKEND, or the fastest engine installed), "cpp", "numba", "cupy" or "reference"
@@ -131,9 +94,7 @@ class TVSolver:
         self.lam = door.number("lam", lam, 0, closed=True)
         self.relax = door.number("relax", relax, 0, 2)
         self._opens = rho is None
-        if rho is None:  # lam = 0 leaves nothing to balance: any rho > 0 will do
-            rho = 28 * self.lam**0.65 * (self.samples / math.prod(self.shape)) ** 0.45 or 1.0
-        self.rho = door.number("rho", rho, 0)
+        self.rho = penalty(self.lam, self.A) if rho is None else door.number("rho", rho, 0)
         self._t = self.lam / self.rho
         self.norm, self._plan = norm, self.A._plan
         if norm != "separable":
@@ -169,7 +130,7 @@ class TVSolver:
         y, lead = self._samples(y)
         tol = door.number("tol", tol, 0, closed=True)
         max_iterations = door.whole("max_iterations", max_iterations, 1)
-        age = 0
+        age, opening = 0, "cold" if state is None else "state" if spike is None else "lifted"
         if isinstance(state, Solution):
             age = state._age if state._solver.lam == self.lam else 0
             state = self._adopt(state)
@@ -181,9 +142,7 @@ class TVSolver:
             raise ValueError(f"state: expected one of {len(y)} images, got {state.batch}")
         if spike is not None:
             state = self.lift(state, *spike)
-        opening = None
-        if self._opens and self.lam:
-            opening = OPENING if spike is None else (LIFTED, min(1.0, self._following / self.rho))
+        opening = OPENINGS[opening] if self._opens and self.lam else ()
         return self._solve(y, lead, state, max_iterations, tol, opening=opening, age=age)
 
     def state(self, w):
@@ -244,7 +203,7 @@ class TVSolver:
         if derivative == "implicit":
             if iterations is not None:
                 raise TypeError("iterations: expected none for derivative='implicit', which is that at the solution")
-            info = self.solve(y, max_iterations=2 * MOST, tol=0.3 * TOL)
+            info = self.solve(y, max_iterations=2 * MOST, tol=PRECISE)
             self._warn(info)
             return info.x, info.jacobian(tol=tol, max_pairs=max_pairs)
         y, lead = self._samples(y)
@@ -300,7 +259,7 @@ class TVSolver:
         x, y = x.astype("complex128"), y.astype("complex128")
         d = D(x)
         tv = magnitude(d, self.norm).sum((-3, -2, -1))
-        return _plain(0.5 * _norm(A(x) - y, 1) ** 2 + self.lam * tv)
+        return plain(0.5 * _norm(A(x) - y, 1) ** 2 + self.lam * tv)
 
     def _certificate(self, info):
         lead = info.x.shape[:-2]
@@ -317,7 +276,7 @@ class TVSolver:
         z = w - u
         primal = _ratio(_norm(D(x) - z, 3), _norm(z, 3))
         dual = _ratio(_norm(A.adjoint(A(x) - y) + self.rho * D.adjoint(u), 2), _norm(y, 1))
-        return Residuals(info._change, _plain(primal), _plain(dual))
+        return Residuals(info._change, plain(primal), plain(dual))
 
     @functools.cached_property
     def _double(self):
@@ -360,7 +319,7 @@ class TVSolver:
             return w
         return w + (new / old - 1) * kernels.clip(w, old, norm=self.norm, backend=self.backend)
 
-    def _solve(self, y, lead, state, max_iterations, tol, tape=None, opening=None, age=0):
+    def _solve(self, y, lead, state, max_iterations, tol, tape=None, opening=(), age=0):
         """`solve`, after the door. age: iterations that each image has behind it. tape: for one image, or tol = 0."""
         x = self._like(y, (len(y), *self.shape))
         aim = floor = np.full(len(y), -1.0)  # below every change: the rule is never met
@@ -372,7 +331,7 @@ class TVSolver:
         count, change, stop = np.zeros(len(y), np.int64), np.full(len(y), np.inf), np.zeros(len(y))
         on = np.arange(len(y))
         for iterations, share, look in _legs(max_iterations, tol > 0, opening):
-            stop[on] = np.maximum(aim[on] * CHECK / (look + age[on]), floor[on])
+            stop[on] = np.maximum(aim[on] * CHECK / (look + age[on]), floor[on]) if look else -1.0
             state, ran, moved = self._leg(state, y, x, on, iterations, share, stop[on], tape)
             count[on] += ran
             change[on] = np.where(np.isfinite(moved), moved, change[on])
@@ -380,7 +339,7 @@ class TVSolver:
             if not len(on):
                 break
         iterations, converged, change, age = (
-            _plain(a.reshape(lead)) for a in (count, change <= stop, change, count + age)
+            plain(a.reshape(lead)) for a in (count, change <= stop, change, count + age)
         )
         x, y = x.reshape(*lead, *self.shape), y.reshape(*lead, self.samples)
         return Solution(x, iterations, converged, state, self, y, change, age)
@@ -407,107 +366,26 @@ class TVSolver:
             )
 
 
-class Warm:
-    """recTV with a memory: each call goes on from the state the last one left, one state per image of the batch.
-
-    `vjp(y)` runs `forward` iterations from the kept state; its pullback runs `backward` of the linearised iteration, on
-    the support frozen there and from a tangent state that is kept too. At a solution the Jacobian J of A*y -> x is
-    symmetric, so the fixed point of that iteration, A J g, is the exact gradient. Made for data that change little from
-    call to call.
-
-    Attributes: `x`, the last reconstruction; `state`, the engine's, to solve from: `tv.solve(y, state=kept.state)`; and
-    `pairs`, FFT + inverse FFT pairs per image so far: one per iteration, one per pullback for the transforms of g and
-    dx. Both z and u of the state go on from call to call; `copy` keeps one to come back to.
-    """
-
-    def __init__(self, solver, x, state, forward, backward):
-        self._solver, self._state, self.x = solver, state, x
-        self.forward, self.backward = forward, backward
-        self._lead = x.shape[:-2]
-        self._tangent = solver._zero(door.batched(x, 2))
-        self.pairs = np.zeros(state.batch, np.int64)
-
-    @property
-    def state(self):
-        """The state as it stands; calls advance it, so `.copy()` it to keep it."""
-        return self._state
-
-    def copy(self):
-        """An independent `Warm` at the same point, its tangent state too; pairs from 0."""
-        other = Warm(self._solver, self.x, self._state.copy(), self.forward, self.backward)
-        other._tangent = self._tangent.copy()
-        return other
-
-    def repeat(self, count):
-        """A `Warm` with a batch of `count` independent copies of this state, which is of one image; pairs from 0."""
-        if self._lead:
-            raise ValueError(f"repeat: expected the state of a single image, got a batch of {self._lead}")
-        x = np.repeat(self.x[None], count, axis=0)
-        state = self._state.copy() if count == 1 else self._solver._plan.state(self._state.field().repeat(count, 0))
-        return Warm(self._solver, x, state, self.forward, self.backward)
-
-    def lift(self, e, locations):
-        """Put into each state, at its location, the spike that a perturbation e (batch, m) of its samples announces.
-
-        It goes in the direction of v = (A*e)[location] and is |v| n^2 / m - 4 lam n^2 / m high, or not there if that is
-        not positive: for e = kspike.spike(A, location, eta) what `TVSolver.spike_height` says. See `TVSolver.lift`.
-        """
-        solver, factor = self._solver, math.prod(self._solver.shape) / self._solver.samples
-        image, w = solver.A.adjoint(e), self._state.field()
-        for wi, v, place in zip(w, image, locations, strict=True):
-            v = complex(v[tuple(place)])
-            v = complex(*(part if abs(part) > 1e-4 * abs(v) else 0.0 for part in (v.real, v.imag)))  # no rounding
-            height = factor * (abs(v) - solver._pull)
-            if height > 0:
-                solver._raise(wi, place, height * v / abs(v))
-        self._state = solver._plan.state(w)
-
-    def __call__(self, y, *, max_iterations=MOST, tol=TOL):
-        """recTV(y) from the kept state, with the stopping rule of `TVSolver.solve` and at most max_iterations."""
-        y, lead = self._samples(y)
-        door.finite("y", y)
-        info = self._solver._solve(y, lead, self._state, max_iterations, tol)
-        self.x, self._state = info.x, info.state
-        self.pairs += info.iterations
-        return info.x
-
-    def vjp(self, y):
-        """The pair of x after `forward` more iterations and the pullback g -> A dx by `backward` tangent iterations."""
-        solver, plan = self._solver, self._solver._plan
-        y, lead = self._samples(y)
-        x = solver._like(y, (len(y), *solver.shape))
-        plan.iterate(self._state, y, x, solver._t, solver.rho, solver.relax, self.forward)
-        tape = plan.freeze(self._state, solver._t)
-        self.x = x.reshape(*lead, *solver.shape)
-        self.pairs += self.forward
-
-        def pullback(g):
-            solver._image("g", g, lead)
-            dx, out = solver._like(y, x.shape), solver._like(y, y.shape)
-            plan.tangent(self._tangent, tape, door.batched(g, 2), dx, solver.rho, solver.relax, self.backward)
-            plan.forward(dx, out=out)
-            self.pairs += self.backward + 1
-            return out.reshape(*lead, solver.samples)
-
-        return self.x, pullback
-
-    def _samples(self, y):
-        y, lead = self._solver._samples(y, finite=False)
-        if lead != self._lead:
-            raise ValueError(f"y: expected shape {(*self._lead, self._solver.samples)}, got {(*lead, y.shape[-1])}")
-        return y, lead
+def penalty(lam, A):
+    """The default rho of ADMM for the gradient, 20 lam^0.65 (m / n^2)^0.45; 1 for lam = 0, where any will do."""
+    return 20 * lam**0.65 * (A.samples / math.prod(A.shape)) ** 0.45 or 1.0
 
 
 def _legs(max_iterations, looks, opening):
-    """How a solve is divided: (iterations, share of rho, the k of the stopping rule) until max_iterations are run."""
-    first, look = 0, LOOK
-    if opening:
-        first = min(opening[0], max_iterations)
-        yield first, opening[1], look
-    while first < max_iterations:
-        last = min(look, max_iterations) if looks else max_iterations
-        yield last - first, 1.0, look
-        first, look = last, CHECK * math.ceil(1.5 * look / CHECK)
+    """How a solve is divided: (iterations, share of rho, the k of the stopping rule) until max_iterations are run.
+
+    In the opening only the first leg may end a solve, k = 0 for the others: with much rho x hardly moves.
+    """
+    done, look = 0, LOOK
+    for n, (iterations, share) in enumerate(opening):
+        iterations = min(iterations, max_iterations - done)
+        if iterations:
+            yield iterations, share, 0 if n else look
+        done += iterations
+    while done < max_iterations:
+        last = min(max(look, done + 2 * CHECK), max_iterations) if looks else max_iterations
+        yield last - done, 1.0, look
+        done, look = last, CHECK * math.ceil(1.5 * look / CHECK)
 
 
 def _norm(x, inner):
@@ -518,8 +396,3 @@ def _norm(x, inner):
 def _ratio(a, b):
     """The ratio a / b, or a where b = 0."""
     return a / np.where(b > 0, b, 1)
-
-
-def _plain(a):
-    """A Python number for a single image, the array for a batch."""
-    return a.item() if a.ndim == 0 else a

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What an l1 norm is taken of: the identity, orthogonal wavelets, the gradient; and the shrinking of coefficients.
+"""What an l1 norm is taken of: the identity, orthogonal wavelets, the gradient.
 
-A sparsifier Psi has `__call__`, `adjoint`, `shape`, `bound` of ||Psi||^2 and `tight`, whether Psi*Psi = Psi Psi* = I.
+A sparsifier Psi has `__call__`, `adjoint`, `shape` and `tight`, whether Psi*Psi = Psi Psi* = I.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ import numpy as np
 from kspike import door
 from kspike.operators import Gradient
 
-__all__ = ["Identity", "Wavelet", "clip", "slope", "sparsifier", "support"]
+__all__ = ["Identity", "Wavelet", "sparsifier"]
 
 
 class Identity:
     """Psi x = x: the image or signal itself is sparse."""
 
     tight = True
-    bound = 1.0  # of ||Psi||^2
 
     def __init__(self, shape):
         self.shape = door.extent(shape)
@@ -54,7 +53,6 @@ class Wavelet:
     """
 
     tight = True
-    bound = 1.0
 
     def __init__(self, shape, name="haar", levels=None):
         self.shape, self.name = door.extent(shape), name
@@ -142,40 +140,3 @@ def sparsifier(psi, shape, backend=None):
     if psi.shape != shape:
         raise ValueError(f"psi: expected one of shape {shape}, like the mask, got {psi}")
     return psi
-
-
-# --- shrinking of coefficients, in array operations ------------------------------------------------------------------
-
-
-def _lengths(v, norm):
-    """|v| for the groups of a block norm; see `reference`."""
-    return np.abs(v) if norm == "modulus" else np.sqrt((np.abs(v) ** 2).sum(-3, keepdims=True))
-
-
-def clip(v, t, norm):
-    """The projection onto the ball of radius t of the dual norm."""
-    if norm == "separable":
-        return np.clip(v.view(v.real.dtype), -t, t).view(v.dtype)
-    length = _lengths(v, norm)
-    return v * (t / np.where(length > t, length, t or 1))
-
-
-def support(w, t, norm):
-    """What the derivative of shrinking at w consists of: packed bits, or s = shrink(w, t) / |w|."""
-    if norm == "separable":
-        return np.packbits(np.abs(w.view(w.real.dtype)) > t)
-    length = _lengths(w, norm)
-    length = np.where(length > t, length, np.inf)
-    return w * ((1 - t / length) / length)
-
-
-def slope(s, v, norm):
-    """S v; S is symmetric."""
-    if norm == "separable":
-        parts = v.view(v.real.dtype)
-        return (parts * np.unpackbits(s, count=parts.size).reshape(parts.shape)).view(v.dtype)
-    length = _lengths(s, norm)
-    inner = (s.conj() * v).real
-    if norm == "isotropic":
-        inner = inner.sum(-3, keepdims=True)
-    return length * v + s * ((1 - length) * inner / np.where(length > 0, length**2, np.inf))

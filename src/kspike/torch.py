@@ -23,8 +23,8 @@ from torch import Tensor
 
 from kspike import door, kernels, operators
 from kspike._backends import select
-from kspike.certificate import NORMS
 from kspike.derivative import Jacobian
+from kspike.norms import NORMS
 from kspike.solver import DERIVATIVES, MOST, TOL, TVSolver
 
 __all__ = ["Gradient", "MaskedFourier", "Reconstruction", "TVLayer", "from_channels", "to_channels"]

@@ -54,7 +54,8 @@ def tune(y, mask, *, criterion="truth", truth=None, noise=None, lams=None, tol=3
         discrepancy     |log(||A x - y||_2 / eta)|, the discrepancy principle of Morozov
         sure            (||A x - y||^2 - eta^2 + eta^2 / m df) / ||y||^2, for white noise an unbiased estimate of
                         ||A (x - truth)||^2 / ||y||^2 (Stein 1981); df = div_y A x is the number of regions of x
-                        (Tibshirani and Taylor 2012), what a Monte Carlo estimate by `Jacobian.tangent` tends to
+                        (Tibshirani and Taylor 2012), what a Monte Carlo estimate by `Jacobian.tangent` tends to; for a
+                        joint norm it is that estimate, from one random vector
 
     Parameters
     ----------
@@ -126,8 +127,17 @@ def _value(criterion, info, y, truth, noise):
     misfit, size = _size(A(x) - y, 1), _size(y, 1)
     if criterion == "discrepancy":
         return np.abs(np.log(np.maximum(misfit, np.finfo(float).tiny) / (noise * size)))
-    regions = np.array(info.jacobian().regions)
-    return (misfit / size) ** 2 - noise**2 + noise**2 / A.samples * regions
+    return (misfit / size) ** 2 - noise**2 + noise**2 / A.samples * _degrees(info)
+
+
+def _degrees(info):
+    """div_y A x for each image: (images,). For a joint norm <b, A J A* b> of one vector b of random signs."""
+    J = info.jacobian()
+    if info._solver.norm == "separable":
+        return np.array(J.regions)
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (2, *info._y.shape))
+    b = (signs[0] + 1j * signs[1]).astype(info._y.dtype)
+    return (b.conj() * info._solver.A(J.tangent(b))).real.sum(-1)
 
 
 def _size(a, inner):
