@@ -514,10 +514,10 @@ def test_warm_copies_are_independent(engine, problem):
 
 
 def test_the_default_penalty():
-    """28 lam^0.65 (m / n^2)^0.45; any positive one without regularisation."""
+    """20 lam^0.65 (m / n^2)^0.45; any positive one without regularisation."""
     mask = np.zeros((8, 8), bool)
     mask[::2] = True
-    assert kspike.TVSolver(mask, 0.02, backend="reference").rho == pytest.approx(28 * 0.02**0.65 * 0.5**0.45)
+    assert kspike.TVSolver(mask, 0.02, backend="reference").rho == pytest.approx(20 * 0.02**0.65 * 0.5**0.45)
     assert kspike.TVSolver(mask, 0, backend="reference").rho > 0
 
 
