@@ -4,7 +4,7 @@
     python bench/convergence.py              # four noise levels, two images, some minutes
     python bench/convergence.py --smoke      # tiny, nothing written
 
-The data hold a spike, y = A x + eta A delta / ||A delta||, as an attack's do. x* is a complex128 solve of 20000
+The data hold a spike, y = A x + eta A delta / ||A delta||, as an attack's do. x* is a complex128 solve of 6000
 iterations, with its certificate beside it. Pairs are counted, not seconds: no clock is read.
 """
 
@@ -26,7 +26,7 @@ def main():
     """Run as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--smoke", action="store_true", help="64 x 64, one image, one level, nothing written")
-    parser.add_argument("--most", type=int, default=300, help="pairs of each run (300)")
+    parser.add_argument("--most", type=int, default=240, help="pairs of each run (240)")
     arguments = parser.parse_args()
     side, lines = (64, 20) if arguments.smoke else (256, 40)
     levels, seeds = ({0.02: 2.0e-3}, SEEDS[:1]) if arguments.smoke else (LAM, SEEDS)
@@ -51,8 +51,8 @@ def case(side, lines, noise, lam, seed, most):
     clean = exact.A(kspike.ellipses((side, side), seed=seed).astype("float64"))
     eta, location = noise * np.linalg.norm(clean), (side * 7 // 16, side * 7 // 16)
     y = clean + kspike.spike(exact.A, location, eta)
-    best = exact.solve(y, 20000, 0)
-    start = exact.solve(clean, 20000, 1e-5)
+    best = exact.solve(y, 6000, 0)
+    start = exact.solve(clean, 6000, 1e-5)
 
     def admm(tv, **begin):
         """The run of one solve, looked at every ten iterations."""

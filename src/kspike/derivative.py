@@ -65,14 +65,14 @@ class Jacobian:
         self.method, self._solver, self._lead, self._w = method, solver, lead, w
         if solver.norm == "separable":
             supports = kernels.support(w, solver._t, backend=solver.backend)
-            supports = supports.get() if door.device(supports) == "cuda" else supports
         else:
             supports = support(w, solver._t, solver.norm)
+        supports = supports.get() if door.device(supports) == "cuda" else supports
         self._spaces = [_Space(_joined(s, solver.norm), w) for s in supports]
         self._curvatures = [None] * len(w)
         if solver.norm != "separable":
             pairs = zip(supports, self._spaces, strict=True)
-            self._curvatures = [_Curvature(s, space, solver) for s, space in pairs]
+            self._curvatures = [_Curvature(s, space, solver, w) for s, space in pairs]
         self._easy = [1.0 if c is None else 1 / (1 + c.diagonal) for c in self._curvatures]
         self._warm, self._last, self._tangents = bool(warm), None, None
         if isinstance(warm, Jacobian):
@@ -230,14 +230,14 @@ class _Space:
 class _Curvature:
     """C v = lam D*((D v - n <n, D v>) / |d|) on the jumps d = |d| n of one image, for a norm whose parts are joined."""
 
-    def __init__(self, s, space, solver):
+    def __init__(self, s, space, solver, like):
         """s = shrink(w, t) / |w|, so that |d| = t |s| / (1 - |s|); see `kspike.reference.support`."""
         self._norm, self._backend = solver.norm, solver.backend
         length = magnitude(s, solver.norm)
         inverse = np.divide(1, length, out=np.zeros_like(length), where=length > 0)
-        self.directions = s * inverse
-        self._weight = solver.rho * (1 - length) * inverse
-        self.diagonal = self._diagonal(space)
+        directions, weight = s * inverse, solver.rho * (1 - length) * inverse
+        self.directions, self._weight = np.asarray(directions, like=like), np.asarray(weight, like=like)
+        self.diagonal = np.asarray(_diagonal(directions, weight, space), like=like)
 
     def __call__(self, v):
         """C v: (rows, cols) -> (rows, cols)."""
@@ -247,17 +247,18 @@ class _Curvature:
             inner = inner.sum(0, keepdims=True)
         return kernels.grad_adjoint((self._weight * (d - n * inner)).astype(d.dtype), backend=self._backend)
 
-    def _diagonal(self, space):
-        """That of Q*C Q, but for the products of two components: (regions,), float64."""
-        out = np.zeros(space.size)
-        for labels, n in zip(space.labels, (self.directions.real, self.directions.imag), strict=True):
-            for component, axis in enumerate((0, 1)):
-                stiff = np.broadcast_to(self._weight, n.shape)[component] * (1 - n[component] ** 2)
-                other = np.roll(labels, -1, axis)
-                stiff = np.where(labels == other, 0, stiff)
-                for side in (labels, other):
-                    out += np.bincount(side.ravel(), stiff.ravel(), minlength=space.size)
-        return out / space.pixels
+
+def _diagonal(directions, weight, space):
+    """That of Q*C Q, but for the products of two components: (regions,), float64."""
+    out = np.zeros(space.size)
+    for labels, n in zip(space.labels, (directions.real, directions.imag), strict=True):
+        for component, axis in enumerate((0, 1)):
+            stiff = np.broadcast_to(weight, n.shape)[component] * (1 - n[component] ** 2)
+            other = np.roll(labels, -1, axis)
+            stiff = np.where(labels == other, 0, stiff)
+            for side in (labels, other):
+                out += np.bincount(side.ravel(), stiff.ravel(), minlength=space.size)
+    return out / space.pixels
 
 
 def _joined(support, norm):

@@ -12,7 +12,7 @@ import pathlib
 
 from kspike import ascent, door, tuning
 from kspike.attack import PRESETS, STARTS
-from kspike.certificate import NORMS
+from kspike.norms import NORMS
 from kspike.objectives import OBJECTIVES
 from kspike.sweep import material
 
