@@ -116,9 +116,9 @@ def attack(
 ):
     """Maximise ||phi (rec(y + e) - rec(y))||_2 over ||e||_2 <= eta, phi a disk, at each location of a grid; a `Found`.
 
-    The power iteration e <- eta normalised((1 - s) e + s eta g / ||g||), g the gradient, s falling to 0, from the scaled
-    spike; then rec(y + e) is solved from the state that the last step left. With TVSolver the defaults, 15 steps of
-    3 + 3 iterations and 45 final ones, cost at most 150 pairs, and artifact_max was within 0.5 % of a converged
+    The power iteration e <- eta normalised((1 - s) e + s eta g / ||g||), g the gradient, s falling to 0, from the
+    scaled spike; then rec(y + e) is solved from the state that the last step left. With TVSolver the defaults, 15 steps
+    of 3 + 3 iterations and 45 final ones, cost at most 150 pairs, and artifact_max was within 0.5 % of a converged
     evaluation at 256 x 256 and 0.5 to 8 % noise.
 
     Parameters
@@ -127,10 +127,10 @@ def attack(
     y : samples (m,), complex
     noise, eta : the budget, eta = noise ||y||, in the norm of the ball; give one of the two
     preset : what the arguments left at None become. "default": objective "artifact", radius 5, optimiser Power(0.6),
-        steps 15, start "minus", final 45. "strong": the same with radius 0, Power(1) and 60 steps. "paper", the compatible mode:
-        objective Objective("moduli", squared=True), radius 5, optimiser Adam(lr=5, eps=1e-5), 30 steps, start
-        "outside", final 5000, and the reconstruction `rec.unrolled(y)` where there is one: 50 iterations from those
-        after 100 at y, with u = 0
+        steps 15, start "minus", final 45. "strong": the same with radius 0, Power(1) and 60 steps. "paper", the
+        compatible mode: objective Objective("moduli", squared=True), radius 5, optimiser Adam(lr=5, eps=1e-5), 30
+        steps, start "outside", final 5000, and the reconstruction `rec.unrolled(y)` where there is one: 50 iterations
+        from those after 100 at y, with u = 0
     grid : how many locations along (rows, cols), at the centres of equal boxes, (i + 1/2) rows / grid[0] rounded down;
         default (8, 8)
     at : locations (row, col) instead of a grid
