@@ -4,6 +4,7 @@
 import kspike
 
 FUNCTIONAL, SETTINGS = "separable", ({},)
+LADDER = True  # each look is a run from the start, and there are few
 
 
 def maker(backend):

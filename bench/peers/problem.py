@@ -63,8 +63,8 @@ class Problem:
         return (self.objective(x, functional) - lower) / lower
 
 
-def write(path, n, gradients=()):
-    """Make the problem of size n: bound each functional's optimum, to 2e-8 if that can be had, and differentiate."""
+def write(path, n, gradients=(), functionals=FUNCTIONALS):
+    """Make the problem of size n: bound the optima, if it can be to 2e-8 (beyond 256: 1e-6), and differentiate."""
     import kspike
 
     mask, rng = kspike.radial_mask((n, n), LINES), np.random.default_rng(SEED)
@@ -73,7 +73,7 @@ def write(path, n, gradients=()):
     e = rng.standard_normal(clean.shape) + 1j * rng.standard_normal(clean.shape)
     y = clean + NOISE * np.linalg.norm(clean) / np.linalg.norm(e) * e
     held = {"mask": mask, "y": y, "lam": LAM}
-    for functional in FUNCTIONALS:
+    for functional in functionals:
         held[functional] = bounds(mask, y, functional)
     for iterations in gradients:
         _, pullback = kspike.TVSolver(mask, LAM, rho=RHO, relax=1.0, dtype="complex128").vjp(y, iterations=iterations)
@@ -84,7 +84,7 @@ def write(path, n, gradients=()):
 RHO = 0.05  # of the unrolled iterations that are differentiated
 
 
-def bounds(mask, y, functional, aim=2e-8, most=40):
+def bounds(mask, y, functional):
     """(lower, upper) of the optimum: kspike's dual and primal values in double precision.
 
     Backward differences of an image are forward ones of its mirror, whose spectrum is mirrored.
@@ -98,6 +98,7 @@ def bounds(mask, y, functional, aim=2e-8, most=40):
         mask, k = (mirror(v) for v in (mask, k))
         mask, y = np.ascontiguousarray(mask), k[mask]
     tv = kspike.TVSolver(mask, LAM, dtype="complex128", norm=norm, threads=2)
+    aim, most = (2e-8, 40) if len(mask) <= 256 else (1e-6, 12)
     state = None
     for _ in range(most):
         info = state = tv.solve(y, 250, 0, state=state)

@@ -4,6 +4,7 @@
 import numpy as np
 
 FUNCTIONAL = "separable"
+LADDER = False
 SETTINGS = tuple({"rho": rho, "relax": relax} for rho in (0.3, 0.1, 1.0, 0.03) for relax in (1.8, 1.0))
 
 

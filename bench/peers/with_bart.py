@@ -9,6 +9,7 @@ import tempfile
 import numpy as np
 
 FUNCTIONAL = "backward"
+LADDER = True  # each look is a run from the start, and there are few
 SETTINGS = tuple({"rho": rho} for rho in (0.1, 0.03))
 
 

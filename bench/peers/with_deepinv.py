@@ -4,6 +4,7 @@
 import numpy as np
 
 FUNCTIONAL = "separable"
+LADDER = False
 SETTINGS = tuple({"sigma": sigma} for sigma in (0.1, 0.3, 0.03))
 
 

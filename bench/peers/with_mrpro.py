@@ -2,6 +2,7 @@
 """MRpro: its pdhg on its own Fourier and difference operators, circular, real and imaginary part apart."""
 
 FUNCTIONAL = "separable"
+LADDER = False
 SETTINGS = tuple({"sigma": sigma} for sigma in (0.1, 0.3, 0.03))
 
 

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 
 FUNCTIONAL = "separable"
+LADDER = False
 SETTINGS = tuple({"rho": rho} for rho in (0.3, 0.1, 1.0))
 
 

@@ -6,6 +6,7 @@
 import numpy as np
 
 FUNCTIONAL = "modulus"
+LADDER = False
 SETTINGS = tuple({"rho": rho} for rho in (0.3, 0.1, 1.0))
 
 
