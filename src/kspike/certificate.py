@@ -20,6 +20,7 @@ import numpy as np
 from kspike import door, reference
 from kspike.norms import NORMS, clip, magnitude
 from kspike.operators import Gradient, MaskedFourier
+from kspike.outcome import plain
 
 __all__ = ["Certificate", "certify", "feasible"]
 
@@ -45,7 +46,7 @@ class Certificate:
     @property
     def relative(self):
         """gap / F(x), the share of the objective that better optimisation could at most save; 0 where the gap is 0."""
-        return _plain(np.asarray(self.gap) / np.where(np.asarray(self.gap) > 0, self.objective, 1))
+        return plain(np.asarray(self.gap) / np.where(np.asarray(self.gap) > 0, self.objective, 1))
 
 
 def certify(A, lam, x, y, p, *, norm="separable", projections=PROJECTIONS):
@@ -79,7 +80,7 @@ def certify(A, lam, x, y, p, *, norm="separable", projections=PROJECTIONS):
     objective = 0.5 * (np.abs(misfit) ** 2).sum(-1) + tv
     slack = tv - (p.real * d.real + p.imag * d.imag).sum((-3, -2, -1))
     gap = 0.5 * (np.abs(misfit + inside(D.adjoint(p))) ** 2).sum(-1) + np.maximum(slack, 0)
-    return Certificate(_plain(gap), _plain(objective), _plain(np.sqrt(2 * gap)), p)
+    return Certificate(plain(gap), plain(objective), plain(np.sqrt(2 * gap)), p)
 
 
 def feasible(A, lam, p, norm, projections=PROJECTIONS):
@@ -114,8 +115,3 @@ def _remove_unsampled(p, D, unsampled):
     k = reference.symbol(D.shape)[unsampled.mask]
     inverse = np.asarray(np.divide(1, k, out=np.zeros_like(k), where=k > 0), like=p)
     return p - D(unsampled.adjoint(inverse * unsampled(D.adjoint(p))))
-
-
-def _plain(a):
-    """A Python number for a single image, the array for a batch."""
-    return a.item() if a.ndim == 0 else a

@@ -28,6 +28,7 @@ import numpy as np
 
 from kspike import door, kernels
 from kspike.norms import magnitude, support
+from kspike.outcome import plain
 
 __all__ = ["METHODS", "Jacobian"]
 
@@ -86,17 +87,17 @@ class Jacobian:
     @property
     def regions(self):
         """How many regions, of the real and the imaginary part together: the dimension of V."""
-        return _plain(np.array([s.size for s in self._spaces]).reshape(self._lead))
+        return plain(np.array([s.size for s in self._spaces]).reshape(self._lead))
 
     @property
     def residual(self):
         """What the last call reached, ||Q*(g - A*A v)||_2 / ||Q*g||_2; NaN before the first."""
-        return _plain(self._residual.reshape(self._lead))
+        return plain(self._residual.reshape(self._lead))
 
     @property
     def pairs(self):
         """FFT + inverse FFT pairs of all calls so far."""
-        return _plain(self._pairs.reshape(self._lead))
+        return plain(self._pairs.reshape(self._lead))
 
     def __call__(self, g):
         """A J g, the gradient dL/dy of dL/dx = g: (..., rows, cols) -> (..., m)."""
@@ -291,8 +292,3 @@ def _regions(down, right):
 
 def _norm(a, weight):
     return math.sqrt(float(a @ (weight * a)))
-
-
-def _plain(a):
-    """A Python number for a single image, the array for a batch."""
-    return a.item() if a.ndim == 0 else a
