@@ -241,18 +241,8 @@ def damage(results, *, seed=0, full=False, threads=1, size=256):
     rows, pictures = [], []
     for name, change in changes.items():
         change = change * (share * np.linalg.norm(x) / np.linalg.norm(change))
-        seen = x + change
-        pictures.append(seen)
-        rows.append(
-            {
-                "name": name,
-                "l2": metrics.relative_l2(seen, x),
-                "l_inf": metrics.max_modulus(change),
-                "psnr": metrics.psnr(seen, x),
-                "ssim": metrics.ssim(seen, x),
-                "local_damage": metrics.local_damage(change),
-            }
-        )
+        pictures.append(x + change)
+        rows.append({"name": name, **_five(x + change, x, change)})
     notes = [
         f"{row['name']}\n"
         rf"$\ell_\infty$ {row['l_inf']:.2f}, SSIM {row['ssim']:.3f}, local damage {row['local_damage']:.3f}"
@@ -267,7 +257,37 @@ def damage(results, *, seed=0, full=False, threads=1, size=256):
         zoom=size // 16,
         caption=rf"each change is {share:.0%} of the image in the $\ell_2$ norm, PSNR {rows[0]['psnr']:.1f} dB",
     )
-    results.show("study-damage", figure, {"seed": seed, "share": share, "rows": rows})
+    pairs = _attack_and_noise(results, x, seed, threads)
+    results.show("study-damage", figure, {"seed": seed, "share": share, "rows": rows, "pairs": pairs})
+
+
+def _five(seen, x, change):
+    """Five measures of a change of an image."""
+    return {
+        "l2": metrics.relative_l2(seen, x),
+        "l_inf": metrics.max_modulus(change),
+        "psnr": metrics.psnr(seen, x),
+        "ssim": metrics.ssim(seen, x),
+        "local_damage": metrics.local_damage(change),
+    }
+
+
+def _attack_and_noise(results, x, seed, threads):
+    """The five measures of what TV makes of an attack, and of noise of the same size, at each noise level."""
+    mask, rows = sampling.radial_mask(x.shape, _lines(x.shape[0])), []
+    for noise in NOISES:
+
+        def compute(progress, noise=noise):
+            tv = TVSolver(mask, LAMS[noise], threads=threads)
+            y = tv.A(x)
+            found = attack(tv, y, noise=noise, grid=(2, 2), progress=progress)
+            noisy = tv.solve(y + random_noise(tv.A, found.eta, seed=seed)).x
+            return {"clean": found.clean, "attack": found.reconstruction, "noise": noisy}
+
+        kept = results.keep(f"damage-{noise:g}", compute, seed=seed, size=x.shape[0])
+        for name in ("attack", "noise"):
+            rows.append({"noise": noise, "name": name, **_five(kept[name], x, kept[name] - kept["clean"])})
+    return rows
 
 
 STUDIES: dict[str, Callable] = {
