@@ -44,7 +44,7 @@ def rendered(lines):
             out += ["", f"* **{escaped(entry[1])}**: {escaped(entry[2])}"]
         elif parameters and re.match(r"\S", line) and following.startswith(" "):
             out += ["", f"* **{escaped(line)}**:"]
-        elif parameters and line.startswith(" "):
+        elif parameters and line and (line.startswith(" ") or out[-1].startswith(("* **", "  "))):
             out.append(f"  {escaped(line.strip())}")
         elif line.startswith(" ") and (k == 0 or not lines[k - 1].strip() or out[-1].startswith("    ")):
             if not out or not out[-1].startswith("    "):
