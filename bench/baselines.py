@@ -288,6 +288,50 @@ class Engine:
         )
 
 
+class Operators:
+    """A and A* of kspike, one of each; D into a given output, and a plain copy that moves as many bytes as D does."""
+
+    def __init__(self, problem, threads):
+        self.problem, self.engine = problem, select("cpp")
+        self.plan = self.engine.Plan(problem.mask, "complex64", threads)
+        self.x = _image(problem.n)[None]
+
+    def fourier(self):
+        """A x, then A* of that, which a bare pair of a library does without the gather and the scatter."""
+        y, x = np.empty_like(self.problem.y[None]), np.empty_like(self.x)
+
+        def run():
+            self.plan.forward(self.x, out=y)
+            self.plan.adjoint(y, out=x)
+
+        def check():
+            run()
+            exact = reference.Plan(self.problem.mask)
+            expected = exact.forward(self.x.astype(complex))
+            return max(relative(y, expected), relative(x, exact.adjoint(expected)))
+
+        return Contestant(run, check)
+
+    def gradient(self):
+        """D x: 8 bytes read and 16 written a pixel."""
+        d = self.problem.zero("complex64")
+
+        def run():
+            self.engine.grad(self.x, out=d)
+
+        def check():
+            run()
+            return relative(d, reference.grad(self.x.astype(complex)))
+
+        return Contestant(run, check)
+
+    def copy(self):
+        """12 bytes read and 12 written a pixel."""
+        a = np.ones(3 * self.problem.n**2, "float32")
+        b = np.zeros_like(a)
+        return Contestant(lambda: np.copyto(b, a), lambda: relative(b, a) if b.any() else 0.0)
+
+
 class Textbook:
     """Boyd's over-relaxed ADMM with z and u apart, in array code as good as it gets without kernels of one's own.
 
@@ -369,6 +413,14 @@ ITERATIONS = {
     "textbook scipy": ("scipy", textbook_scipy),
     "textbook numpy": ("numpy", textbook_numpy),
     "textbook torch": ("torch", textbook_torch),
+}
+
+
+# name -> how it is made of a problem and a number of threads
+OPERATORS = {
+    "A and A*": lambda problem, threads: Operators(problem, threads).fourier(),
+    "gradient": lambda problem, threads: Operators(problem, threads).gradient(),
+    "copy": lambda problem, threads: Operators(problem, threads).copy(),
 }
 
 

@@ -58,7 +58,7 @@ def main():
 
 def race(n, rounds, moment, threads, without=()):
     """All contestants at n x n, in turns; their times in ms, the ratios of the fastest pair, and the checked errors."""
-    from baselines import ITERATIONS, PAIRS, Engine, Problem, missing
+    from baselines import ITERATIONS, OPERATORS, PAIRS, Engine, Problem, missing
 
     problem = Problem(n)
     sweeps = ("with_tape", "plain", "reverse", "tangent")
@@ -68,6 +68,7 @@ def race(n, rounds, moment, threads, without=()):
         f"cpp {name}": ("kspike._core", lambda name=name: getattr(Engine("cpp", problem, threads), name)())
         for name in sweeps
     }
+    makers |= {name: ("kspike._core", lambda make=make: make(problem, threads)) for name, make in OPERATORS.items()}
     contestants, skipped, errors = {}, {}, {}
     for name, (module, make) in makers.items():
         why = "left out" if name in without else missing(module)
@@ -92,6 +93,7 @@ def race(n, rounds, moment, threads, without=()):
         "n": n,
         "fastest_pair": fastest.removeprefix("pair "),
         "ratio": {name: paired(times[name], times[fastest]) for name in times},
+        "streaming": paired(times["copy"], times["gradient"]) if "copy" in times else None,
         "ratio_to_cpp": {name: paired(times[name], times["cpp"]) for name in times if "cpp" in times},
         "median_ms": {name: statistics.median(ms) for name, ms in times.items()},
         "best_ms": {name: min(ms) for name, ms in times.items()},
@@ -149,7 +151,8 @@ def print_race(result):
 
 def print_table(results):
     """One line per size: the iteration, the pair, their ratio, and the other sweeps by the iteration."""
-    head = ("n", "iteration ms", "fastest pair ms", "ratio", "tape", "reverse", "tangent", "numba", "torch", "scipy")
+    head = ("n", "iteration ms", "fastest pair ms", "ratio", "A and A*", "gradient", "tape", "reverse", "tangent")
+    head += ("numba", "torch", "scipy")
     print("\n| " + " | ".join(head) + " |\n" + "|---" * len(head) + "|")
     for r in results:
         best, ratio = r["median_ms"], r["ratio_to_cpp"]
@@ -159,9 +162,12 @@ def print_table(results):
             f"{best['cpp']:.3f}" if "cpp" in best else "-",
             f"{best['pair ' + r['fastest_pair']]:.3f} ({r['fastest_pair']})",
             f"{r['ratio']['cpp']:.2f}" if "cpp" in best else "-",
+            f"{r['ratio']['A and A*']:.2f}" if "A and A*" in best else "-",
+            f"{r['streaming']:.2f}" if r["streaming"] else "-",
             *(f"{ratio[name]:.2f}" if name in ratio else "-" for name in names),
         ]
         print("| " + " | ".join(cells) + " |")
+    print("A and A*: both over the fastest pair; gradient: its bandwidth over that of a copy;")
     print("tape ... scipy: their time over that of the iteration")
 
 

@@ -7,7 +7,6 @@
 #include <cstddef>
 #include <limits>
 #include <mutex>
-#include <stdexcept>
 
 #include "norms.hpp"
 
@@ -51,7 +50,7 @@ class Plan {
   void forward(const T* x, T* y, int64_t batch) {
     each_image(batch, kSpectrum, [&](int64_t i, Team<T>& team, int k) {
       T* h = team.h.data();
-      passes_.rows_forward(x + i * image_size(), h, team, k);
+      passes_.rows_forward(x + i * image_size(), T(1), h, team, k);
       team.wait();
       for (auto [c, end] = team.share(passes_.tiles(), k); c < end; ++c) {
         passes_.columns_forward(c, h, team.members[k].transform.data());
@@ -77,9 +76,9 @@ class Plan {
   void resolvent(const T* b, double rho, T* x, int64_t batch) {
     each_image(batch, kSpectrum, [&](int64_t i, Team<T>& team, int k) {
       T* h = team.h.data();
-      passes_.rows_forward(b + i * image_size(), h, team, k);
+      passes_.rows_forward(b + i * image_size(), T(1), h, team, k);
       team.wait();
-      columns<Data::kNone>(h, rho, team, k);
+      columns<Data::kNone>(h, rho, 1, team, k);
       passes_.rows_inverse(h, x + i * image_size(), static_cast<T>(1 / rho), team, k);
       remove_mean(x + i * image_size(), team, k);
     });
@@ -93,13 +92,9 @@ class Plan {
     State state;
     for (int64_t i = 0; i < batch; ++i, w += 2 * image_size()) {
       state.push_back({Aligned<T>(passes_.field_size()), Aligned<T>(passes_.spectrum_size())});
-      T* to = state.back().w.data();
-      passes_.for_field([&](size_t grouped, size_t natural) { to[grouped] = w[natural]; });
+      passes_.load_field(w, state.back().w.data());
     }
     return state;
-  }
-  void store_field(const T* grouped, T* w) const {
-    passes_.for_field([&](size_t from, size_t to) { w[to] = grouped[from]; });
   }
 
   // A tape of one step: the support of the state as it stands.
@@ -142,7 +137,8 @@ class Plan {
   }
 
  private:
-  enum Scratch { kNothing = 0, kSpectrum = 1, kField = 2, kTotal = 4 };
+  enum Scratch { kNothing = 0, kSpectrum = 1, kField = 2, kTotal = 4, kRhs = 8 };
+  static constexpr int kFirst = P::kSpectrum, kStep = P::kImage | P::kSpectrum, kLast = P::kImage;
 
   // f(the family of stencils of the norm)
   template <class F>
@@ -165,53 +161,51 @@ class Plan {
       for (Steps& steps : *tape) append(steps, static_cast<size_t>(iterations));
     const typename S::V threshold = S::all(static_cast<T>(t)),
                         relaxation = S::all(static_cast<T>(relax));
-    each_image(static_cast<int64_t>(state.size()), kNothing, [&](int64_t i, Team<T>& team, int k) {
-      Image& image = state[i];
-      const typename P::Input input{rhs ? rhs + i * image_size() : nullptr,
-                                    static_cast<T>(1 / rho)};
-      if (k == 0) {
-        passes_.load_data(y + i * samples_size(), rho, team.data.data());
-        if (rhs) passes_.find_rhs_rows(input.image, team.rhs_rows);
-      }
-      const bool refresh = rhs || !(image.t == t);
-      team.wait();
-      if (refresh) {
-        typename Stencils::Reflect stencil{image.w.data(), threshold};
-        passes_.template row_pass<false>(image.h.data(), stencil, team, k, {}, input);
-        if (k == 0) image.t = rhs ? std::numeric_limits<double>::quiet_NaN() : t;
-        team.wait();
-      }
-      double moved = std::numeric_limits<double>::infinity();
-      int64_t n = 0;
-      while (n < iterations) {
-        ++n;
-        columns<Data::kSamples>(image.h.data(), rho, team, k);
-        const bool check = stop && n % kCheck == 0;
-        typename P::Output output;
-        if (check || n == iterations) output.image = x + i * image_size();
-        output.compare = check;
-        if (tape) {
-          auto* record = step<Stencils>((*tape)[i], (*tape)[i].count + n - 1);
-          typename Stencils::template Update<true> stencil{image.w.data(), threshold, relaxation,
-                                                           record};
-          passes_.template row_pass<true>(image.h.data(), stencil, team, k, output, input);
-        } else {
-          typename Stencils::template Update<false> stencil{image.w.data(), threshold, relaxation,
-                                                            nullptr};
-          passes_.template row_pass<true>(image.h.data(), stencil, team, k, output, input);
-        }
-        team.wait();
-        if (!check) continue;
-        if (n > kCheck) moved = team.largest_change();
-        if (moved <= stop[i]) break;
-        team.wait();  // nobody measures anew before all have looked
-      }
-      if (rhs && iterations) remove_mean(x + i * image_size(), team, k);
-      if (k != 0) return;
-      if (tape) (*tape)[i].count += n;
-      count[i] = n;
-      change[i] = moved;
-    });
+    each_image(
+        static_cast<int64_t>(state.size()), rhs ? kRhs : kNothing,
+        [&](int64_t i, Team<T>& team, int k) {
+          Image& image = state[i];
+          if (k == 0) passes_.load_data(y + i * samples_size(), rho, team.data.data());
+          if (rhs) passes_.load_rhs(rhs + i * image_size(), static_cast<T>(1 / rho), team, k);
+          const bool refresh = rhs || !(image.t == t);
+          team.wait();
+          if (refresh) {
+            typename Stencils::Reflect stencil{image.w.data(), threshold};
+            passes_.template row_pass<kFirst>(image.h.data(), stencil, team, k, rhs);
+            if (k == 0) image.t = rhs ? std::numeric_limits<double>::quiet_NaN() : t;
+            team.wait();
+          }
+          double moved = std::numeric_limits<double>::infinity();
+          int64_t n = 0;
+          while (n < iterations) {
+            ++n;
+            columns<Data::kSamples>(image.h.data(), rho, relax, team, k);
+            const bool check = stop && n % kCheck == 0;
+            typename P::Output output{nullptr, static_cast<T>(1 / relax)};
+            if (check || n == iterations) output.image = x + i * image_size();
+            output.compare = check;
+            if (tape) {
+              auto* record = step<Stencils>((*tape)[i], (*tape)[i].count + n - 1);
+              typename Stencils::template Update<true> stencil{image.w.data(), threshold,
+                                                               relaxation, record};
+              passes_.template row_pass<kStep>(image.h.data(), stencil, team, k, rhs, output);
+            } else {
+              typename Stencils::template Update<false> stencil{image.w.data(), threshold,
+                                                                relaxation, nullptr};
+              passes_.template row_pass<kStep>(image.h.data(), stencil, team, k, rhs, output);
+            }
+            team.wait();
+            if (!check) continue;
+            if (n > kCheck) moved = team.largest_change();
+            if (moved <= stop[i]) break;
+            team.wait();  // nobody measures anew before all have looked
+          }
+          if (rhs && iterations) remove_mean(x + i * image_size(), team, k);
+          if (k != 0) return;
+          if (tape) (*tape)[i].count += n;
+          count[i] = n;
+          change[i] = moved;
+        });
   }
 
   // The linearised iteration on the frozen support, the last step of the tape, with right-hand side
@@ -220,24 +214,26 @@ class Plan {
   void tangent(State& state, const Tape& tape, const T* g, T* dx, double rho, double relax,
                int64_t iterations) {
     const typename S::V relaxation = S::all(static_cast<T>(relax));
-    each_image(static_cast<int64_t>(state.size()), kNothing, [&](int64_t i, Team<T>& team, int k) {
+    each_image(static_cast<int64_t>(state.size()), kRhs, [&](int64_t i, Team<T>& team, int k) {
+      if (iterations == 0) return;
       Image& image = state[i];
+      T* h = image.h.data();
       const auto* record = step<Stencils>(tape[i], tape[i].count - 1);
-      const typename P::Input input{g + i * image_size(), static_cast<T>(1 / rho)};
-      if (k == 0) passes_.find_rhs_rows(input.image, team.rhs_rows);
-      team.wait();
+      passes_.load_rhs(g + i * image_size(), static_cast<T>(1 / rho), team, k);
       typename Stencils::ReflectTangent reflect{image.w.data(), record};
-      passes_.template row_pass<false>(image.h.data(), reflect, team, k, {}, input);
+      passes_.template row_pass<kFirst>(h, reflect, team, k, true);
+      if (k == 0) image.t = std::numeric_limits<double>::quiet_NaN();
       team.wait();
-      for (int64_t n = 1; n <= iterations; ++n) {
-        columns<Data::kNone>(image.h.data(), rho, team, k);
-        typename Stencils::UpdateTangent stencil{image.w.data(), relaxation, record};
-        typename P::Output output;
-        if (n == iterations) output.image = dx + i * image_size();
-        passes_.template row_pass<true>(image.h.data(), stencil, team, k, output, input);
+      typename Stencils::UpdateTangent stencil{image.w.data(), relaxation, record};
+      for (int64_t n = 1; n < iterations; ++n) {
+        columns<Data::kNone>(h, rho, relax, team, k);
+        passes_.template row_pass<kStep>(h, stencil, team, k, true);
         team.wait();
       }
-      if (iterations) remove_mean(dx + i * image_size(), team, k);
+      columns<Data::kNone>(h, rho, relax, team, k);
+      passes_.template row_pass<kLast>(h, stencil, team, k, true,
+                                       {dx + i * image_size(), static_cast<T>(1 / relax)});
+      remove_mean(dx + i * image_size(), team, k);
     });
   }
 
@@ -253,20 +249,23 @@ class Plan {
                    team.total.clear();
                  }
                  T* h = team.h.data();
-                 passes_.rows_forward(g + i * image_size(), h, team, k);
+                 passes_.rows_forward(g + i * image_size(), static_cast<T>(1 / relax), h, team, k);
                  team.wait();
                  for (size_t n = tape[i].count; n-- > 0;) {
-                   columns<Data::kTotal>(h, rho, team, k);
+                   columns<Data::kTotal>(h, rho, relax, team, k);
                    typename Stencils::UpdateAdjoint stencil{team.w.data(), relaxation,
                                                             step<Stencils>(tape[i], n)};
-                   passes_.template row_pass<true>(h, stencil, team, k);
+                   if (n > 0)
+                     passes_.template row_pass<kStep>(h, stencil, team, k, false);
+                   else
+                     passes_.template row_pass<kLast>(h, stencil, team, k, false);
                    team.wait();
                  }
                  const T scale = static_cast<T>(std::sqrt(passes_.pixels()) / rho);
                  for (auto [c, end] = team.share(passes_.tiles(), k); c < end; ++c)
                    passes_.gather(c, passes_.tile(team.total.data(), c), scale,
                                   y + i * samples_size());
-                 if (k == 0) store_field(team.w.data(), w + 2 * i * image_size());
+                 if (k == 0) passes_.store_field(team.w.data(), w + 2 * i * image_size());
                });
   }
 
@@ -274,9 +273,9 @@ class Plan {
 
   // The column pass over the k-th member's tiles.
   template <Data D>
-  void columns(T* h, double rho, Team<T>& team, int k) const {
+  void columns(T* h, double rho, double gain, Team<T>& team, int k) const {
     for (auto [c, end] = team.share(passes_.tiles(), k); c < end; ++c)
-      passes_.template column_pass<D>(c, h, rho, team.data.data(), team.total.data(),
+      passes_.template column_pass<D>(c, h, rho, gain, team.data.data(), team.total.data(),
                                       team.members[k].transform.data());
     team.wait();
   }
@@ -361,6 +360,7 @@ class Plan {
     if ((scratch & kField) && !team->w.size()) team->w = Aligned<T>(passes_.field_size());
     if ((scratch & kTotal) && !team->total.size())
       team->total = Aligned<T>(passes_.spectrum_size());
+    if ((scratch & kRhs) && !team->rhs.size()) team->rhs = Aligned<T>(passes_.rhs_size());
     return team;
   }
   void give_back(std::unique_ptr<Team<T>> team) {

@@ -241,7 +241,7 @@ void register_plan(py::module_& m, const std::string& suffix) {
         T* to = out(w);
         Unlocked unlocked;
         for (size_t i = 0; i < s.images.size(); ++i)
-          s.plan->store_field(s.images[i].w.data(), to + 2 * i * s.plan->image_size());
+          p.store_field(s.images[i].w.data(), to + 2 * i * s.plan->image_size());
         return w;
       });
   py::class_<Tape>(m, ("Tape" + suffix).c_str(), "The supports of a solve, step by step.")

@@ -11,6 +11,7 @@
 // factor above kLargestRadix go through Bluestein's convolution and keep their natural order.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <numbers>
@@ -164,39 +165,94 @@ struct Roots {
     }
   }
 };
-template <class T, class V>
-KSPIKE_INLINE void odd_butterfly(int R, int S, const T* c, const T* s, Complex<V>* x) {
-  const int half = (R - 1) / 2;
-  Complex<V> sum[kLargestRadix / 2 + 1], difference[kLargestRadix / 2 + 1];
-  Complex<V> total = x[0];
-  const Complex<V> first = x[0];
-  for (int j = 1; j <= half; ++j) {
-    sum[j] = x[j] + x[R - j];
-    difference[j] = x[j] - x[R - j];
-    total = total + sum[j];
-  }
-  x[0] = total;
-  for (int k = 1; k <= half; ++k) {
-    Complex<V> even = first, odd = {V{}, V{}};
-    for (int j = 1, e = k; j <= half; ++j, e = e + k < R ? e + k : e + k - R) {
-      even.re += c[e] * sum[j].re;
-      even.im += c[e] * sum[j].im;
-      odd.re += s[e] * difference[j].re;
-      odd.im += s[e] * difference[j].im;
-    }
-    const Complex<V> i_odd = S > 0 ? times_i<1>(odd) : times_i<-1>(odd);
-    x[k] = even + i_odd;
-    x[R - k] = even - i_odd;
-  }
-}
+template <int R, class T>
+inline const Roots<R, T> kRoots;
+
 template <int R, int S, class T, class V>
 struct Butterfly {
   static_assert(R % 2 == 1);
   static KSPIKE_INLINE void run(Complex<V>* x) {
-    static const Roots<R, T> roots;
-    odd_butterfly(R, S, roots.c, roots.s, x);
+    constexpr int half = (R - 1) / 2;
+    Complex<V> sum[half + 1], difference[half + 1];
+    const Complex<V> first = x[0];
+#pragma GCC unroll 8
+    for (int j = 1; j <= half; ++j) {
+      sum[j] = x[j] + x[R - j];
+      difference[j] = times_i<S>(x[j] - x[R - j]);
+      x[0] = x[0] + sum[j];
+    }
+#pragma GCC unroll 8
+    for (int k = 1; k <= half; ++k) {
+      Complex<V> even = first, odd = {V{}, V{}};
+#pragma GCC unroll 8
+      for (int j = 1; j <= half; ++j) {
+        const T c = kRoots<R, T>.c[j * k % R], s = kRoots<R, T>.s[j * k % R];
+        even = {even.re + c * sum[j].re, even.im + c * sum[j].im};
+        odd = {odd.re + s * difference[j].re, odd.im + s * difference[j].im};
+      }
+      x[k] = even + odd;
+      x[R - k] = even - odd;
+    }
   }
 };
+
+// The same for a radix that is only known at run time: kShare pairs of outputs share what they
+// load. `roots` holds, in the order of use, the kShare cosines and kShare sines of each j.
+inline constexpr int kShare = 4;
+template <class T>
+std::vector<T> odd_roots(int R) {
+  const int half = (R - 1) / 2;
+  std::vector<T> roots;
+  for (int k = 1; k <= half; k += kShare)
+    for (int j = 1; j <= half; ++j)
+      for (int part = 0; part < 2; ++part)
+        for (int q = 0; q < kShare; ++q) {
+          const Complex<double> w = root(int64_t{j} * (k + q), R);
+          roots.push_back(static_cast<T>(part ? w.im : w.re));
+        }
+  return roots;
+}
+// From load(k) to store(k, v): through an array of x in between it would take half as long again.
+template <int S, class V, class T, class Load, class Store>
+KSPIKE_INLINE void odd_butterfly(int R, const T* roots, const Load& load, const Store& store) {
+  const int half = (R - 1) / 2;
+  Complex<V> sum[kLargestRadix / 2 + 1], difference[kLargestRadix / 2 + 1];
+  const Complex<V> first = load(0);
+  Complex<V> total = first;
+  for (int j = 1; j <= half; ++j) {
+    const Complex<V> a = load(j), b = load(R - j);
+    sum[j] = a + b;
+    difference[j] = times_i<S>(a - b);
+    total = total + sum[j];
+  }
+  store(0, total);
+  for (int k = 1; k <= half; k += kShare) {
+    V even_re[kShare], even_im[kShare], odd_re[kShare] = {}, odd_im[kShare] = {};
+#pragma GCC unroll 4
+    for (int q = 0; q < kShare; ++q) {
+      even_re[q] = first.re;
+      even_im[q] = first.im;
+    }
+    for (int j = 1; j <= half; ++j, roots += 2 * kShare) {
+      const Complex<V> a = sum[j], b = difference[j];
+#pragma GCC unroll 4
+      for (int q = 0; q < kShare; ++q) {
+        even_re[q] += roots[q] * a.re;
+        even_im[q] += roots[q] * a.im;
+        odd_re[q] += roots[q + kShare] * b.re;
+        odd_im[q] += roots[q + kShare] * b.im;
+      }
+    }
+#pragma GCC unroll 4
+    for (int q = 0; q < kShare; ++q) {
+      if (k + q > half) break;
+      const Complex<V> even = {even_re[q], even_im[q]}, odd = {odd_re[q], odd_im[q]};
+      store(k + q, even + odd);
+      store(R - k - q, even - odd);
+    }
+  }
+}
+
 template <int S, class T, class V>
 struct Butterfly<3, S, T, V> {
   static KSPIKE_INLINE void run(Complex<V>* x) {
@@ -227,6 +283,44 @@ struct Butterfly<5, S, T, V> {
   }
 };
 
+// A transform of A B points, A and B without common factor: input (B a + A b) mod A B, output k
+// with k mod A and k mod B, and no twiddles between them.
+template <int A, int B, int S, class T, class V>
+struct Coprime {
+  static KSPIKE_INLINE void run(Complex<V>* x) {
+    constexpr int R = A * B;
+    Complex<V> rows[A][B];
+#pragma GCC unroll 16
+    for (int b = 0; b < B; ++b) {
+      Complex<V> column[A];
+#pragma GCC unroll 16
+      for (int a = 0; a < A; ++a) column[a] = x[(B * a + A * b) % R];
+      Butterfly<A, S, T, V>::run(column);
+#pragma GCC unroll 16
+      for (int a = 0; a < A; ++a) rows[a][b] = column[a];
+    }
+#pragma GCC unroll 16
+    for (int a = 0; a < A; ++a) {
+      Butterfly<B, S, T, V>::run(rows[a]);
+#pragma GCC unroll 16
+      for (int b = 0; b < B; ++b) x[output(a, b)] = rows[a][b];
+    }
+  }
+  static constexpr int output(int a, int b) {
+    int k = a;
+    while (k % B != b) k += A;
+    return k;
+  }
+};
+template <int S, class T, class V>
+struct Butterfly<6, S, T, V> : Coprime<2, 3, S, T, V> {};
+template <int S, class T, class V>
+struct Butterfly<10, S, T, V> : Coprime<2, 5, S, T, V> {};
+template <int S, class T, class V>
+struct Butterfly<12, S, T, V> : Coprime<4, 3, S, T, V> {};
+template <int S, class T, class V>
+struct Butterfly<15, S, T, V> : Coprime<3, 5, S, T, V> {};
+
 template <class T, int W>
 class Fft {
  public:
@@ -242,17 +336,14 @@ class Fft {
       return;
     }
     for (int length = n; int R : radices) {
-      Stage stage{R, length / R, {}, {}, {}};
+      Stage stage{R, length / R, {}, {}};
       for (int j = 0; j < stage.M; ++j)
         for (int k = 1; k < R; ++k) {
           const Complex<double> w = root(int64_t{j} * k, length);
           stage.twiddles.push_back(static_cast<T>(w.re));
           stage.twiddles.push_back(static_cast<T>(w.im));
         }
-      for (int k = 0; R > 16 && k < R; ++k) {
-        stage.c.push_back(static_cast<T>(root(k, R).re));
-        stage.s.push_back(static_cast<T>(root(k, R).im));
-      }
+      if (R > 16) stage.roots = odd_roots<T>(R);
       length = stage.M;
       stages_.push_back(std::move(stage));
     }
@@ -274,13 +365,26 @@ class Fft {
     return convolution_ ? static_cast<size_t>(convolution_->size()) * kElement : 0;
   }
 
+  // done(n) is called whenever the first n positions have their result.
+  template <class Done>
+  void forward(T* p, T* scratch, Done&& done) const {
+    if (convolution_) {
+      bluestein<kForward>(p, scratch);
+      return done(n_);
+    }
+    sweep<true, false>(0, p, 1, [&]<int R>(const Stage& stage, T* q, int count) {
+      last<R, kForward>(stage, q, count);
+      done(static_cast<int>((q - p) / kElement) + stage.R * count);
+    });
+  }
   void forward(T* p, T* scratch) const {
-    if (convolution_) return bluestein<kForward>(p, scratch);
-    forward_from(0, p);
+    forward(p, scratch, [](int) {});
   }
   void inverse(T* p, T* scratch) const {
     if (convolution_) return bluestein<kInverse>(p, scratch);
-    inverse_from(0, p);
+    sweep<false, true>(0, p, 1, [&]<int R>(const Stage& stage, T* q, int count) {
+      last<R, kInverse>(stage, q, count);
+    });
   }
   // forward, then op(v) on each element in the order of their positions, then inverse.
   template <class Op>
@@ -294,14 +398,16 @@ class Fft {
       }
       return bluestein<kInverse>(p, scratch);
     }
-    fused_from(0, p, op);
+    sweep<true, true>(0, p, 1, [&]<int R>(const Stage& stage, T* q, int count) {
+      last_fused<R>(stage, q, count, op);
+    });
   }
 
  private:
   struct Stage {
     int R, M;                 // R-point butterflies over elements M apart
     std::vector<T> twiddles;  // cos, sin of 2 pi j k / (R M) for j < M, 1 <= k < R
-    std::vector<T> c, s;      // cos, sin of 2 pi k / R, for radices above 16
+    std::vector<T> roots;     // of a radix above 16: odd_roots
   };
 
   static KSPIKE_INLINE Element get(const T* p) { return {S::load(p), S::load(p + W)}; }
@@ -318,6 +424,17 @@ class Fft {
     for (int p = 3; p <= kLargestRadix; p += 2)
       for (; n % p == 0; n /= p) radices.push_back(p);
     if (n > 1) return {};
+    // Two small factors in one stage.
+    auto merge = [&](int a, int b) {
+      for (int p : {a, b})
+        if (p % 2) radices.erase(std::find(radices.begin(), radices.end(), p));
+      radices.push_back(a * b);
+    };
+    auto count = [&](int p) { return std::count(radices.begin(), radices.end(), p); };
+    for (int p : {5, 3})
+      if (twos == 1 && count(p)) merge(2, p), twos = 0;
+    if (twos % 3 == 2 && count(3)) merge(4, 3), twos -= 2;
+    while (count(3) && count(5)) merge(3, 5);
     // Eights, which fit in 32 registers and are few enough streams for a set of the L1 cache; what
     // is left over goes into one 2 or 4 at the start or one 16 at the end, where its elements lie
     // close together.
@@ -329,15 +446,25 @@ class Fft {
     return radices;
   }
 
-  template <int R, int Sn>
-  static KSPIKE_INLINE void butterfly(const Stage& stage, Element* x) {
-    if constexpr (R == 0)
-      odd_butterfly(stage.R, Sn, stage.c.data(), stage.s.data(), x);
-    else
+  // The butterfly of one stage, from load(k) to store(k, v), k < R; R = 0 stands for a radix that
+  // is only known at run time.
+  template <int R, int Sn, class Load, class Store>
+  static KSPIKE_INLINE void butterfly(const Stage& stage, const Load& load, const Store& store) {
+    if constexpr (R == 0) {
+      odd_butterfly<Sn, V>(stage.R, stage.roots.data(), load, store);
+    } else {
+      Element x[R];
+#pragma GCC unroll 16
+      for (int k = 0; k < R; ++k) x[k] = load(k);
       Butterfly<R, Sn, T, V>::run(x);
+#pragma GCC unroll 16
+      for (int k = 0; k < R; ++k) store(k, x[k]);
+    }
   }
-  template <int R>
-  static constexpr int kPoints = R == 0 ? kLargestRadix : R;
+  template <int Sn>  // v times exp(Sn 2 pi i j k / (R M)), tw being the twiddles of j
+  static KSPIKE_INLINE Element twiddle(Element v, const T* tw, int k) {
+    return k == 0 ? v : rotate<Sn>(v, tw[2 * k - 2], tw[2 * k - 1]);
+  }
 
   // x[j + M k] for k < R -> butterfly -> times exp(-2 pi i j k / (R M)), for each j < M.
   template <int R>
@@ -345,62 +472,41 @@ class Fft {
     const int radix = R == 0 ? stage.R : R;
     const size_t step = static_cast<size_t>(stage.M) * kElement;
     const T* tw = stage.twiddles.data();
-    for (int j = 0; j < stage.M; ++j, p += kElement) {
-      Element x[kPoints<R>];
-      x[0] = get(p);
-#pragma GCC unroll 16
-      for (int k = 1; k < radix; ++k) x[k] = get(p + k * step);
-      butterfly<R, kForward>(stage, x);
-      put(p, x[0]);
-#pragma GCC unroll 16
-      for (int k = 1; k < radix; ++k, tw += 2)
-        put(p + k * step, rotate<kForward>(x[k], tw[0], tw[1]));
-    }
+    for (int j = 0; j < stage.M; ++j, p += kElement, tw += 2 * (radix - 1))
+      butterfly<R, kForward>(
+          stage, [&](int k) { return get(p + k * step); },
+          [&](int k, Element v) { put(p + k * step, twiddle<kForward>(v, tw, k)); });
   }
   template <int R>
   static void stage_inverse(const Stage& stage, T* p) {
     const int radix = R == 0 ? stage.R : R;
     const size_t step = static_cast<size_t>(stage.M) * kElement;
     const T* tw = stage.twiddles.data();
-    for (int j = 0; j < stage.M; ++j, p += kElement) {
-      Element x[kPoints<R>];
-      x[0] = get(p);
-#pragma GCC unroll 16
-      for (int k = 1; k < radix; ++k, tw += 2)
-        x[k] = rotate<kInverse>(get(p + k * step), tw[0], tw[1]);
-      butterfly<R, kInverse>(stage, x);
-#pragma GCC unroll 16
-      for (int k = 0; k < radix; ++k) put(p + k * step, x[k]);
-    }
+    for (int j = 0; j < stage.M; ++j, p += kElement, tw += 2 * (radix - 1))
+      butterfly<R, kInverse>(
+          stage, [&](int k) { return twiddle<kInverse>(get(p + k * step), tw, k); },
+          [&](int k, Element v) { put(p + k * step, v); });
   }
   // The innermost stage, M = 1, on `count` blocks one after the other.
   template <int R, int Sn>
   static void last(const Stage& stage, T* p, int count) {
     const int radix = R == 0 ? stage.R : R;
-    for (int b = 0; b < count; ++b, p += radix * kElement) {
-      Element x[kPoints<R>];
-      x[0] = get(p);
-#pragma GCC unroll 16
-      for (int k = 1; k < radix; ++k) x[k] = get(p + k * kElement);
-      butterfly<R, Sn>(stage, x);
-#pragma GCC unroll 16
-      for (int k = 0; k < radix; ++k) put(p + k * kElement, x[k]);
-    }
+    for (int b = 0; b < count; ++b, p += radix * kElement)
+      butterfly<R, Sn>(
+          stage, [&](int k) { return get(p + k * kElement); },
+          [&](int k, Element v) { put(p + k * kElement, v); });
   }
   template <int R, class Op>
   static void last_fused(const Stage& stage, T* p, int count, Op& op) {
     const int radix = R == 0 ? stage.R : R;
     for (int b = 0; b < count; ++b, p += radix * kElement) {
-      Element x[kPoints<R>];
-      x[0] = get(p);
-#pragma GCC unroll 16
-      for (int k = 1; k < radix; ++k) x[k] = get(p + k * kElement);
-      butterfly<R, kForward>(stage, x);
+      Element x[R == 0 ? kLargestRadix : R];
+      butterfly<R, kForward>(
+          stage, [&](int k) { return get(p + k * kElement); }, [&](int k, Element v) { x[k] = v; });
 #pragma GCC unroll 16
       for (int k = 0; k < radix; ++k) op(x[k]);
-      butterfly<R, kInverse>(stage, x);
-#pragma GCC unroll 16
-      for (int k = 0; k < radix; ++k) put(p + k * kElement, x[k]);
+      butterfly<R, kInverse>(
+          stage, [&](int k) { return x[k]; }, [&](int k, Element v) { put(p + k * kElement, v); });
     }
   }
 
@@ -419,14 +525,22 @@ class Fft {
         return f.template operator()<4>();
       case 5:
         return f.template operator()<5>();
+      case 6:
+        return f.template operator()<6>();
       case 7:
         return f.template operator()<7>();
       case 8:
         return f.template operator()<8>();
+      case 10:
+        return f.template operator()<10>();
       case 11:
         return f.template operator()<11>();
+      case 12:
+        return f.template operator()<12>();
       case 13:
         return f.template operator()<13>();
+      case 15:
+        return f.template operator()<15>();
       case 16:
         return f.template operator()<16>();
       default:
@@ -434,34 +548,18 @@ class Fft {
     }
   }
 
-  // The stages from s on, for blocks that lie one after the other.
-  void forward_from(size_t s, T* p, int count = 1) const {
+  // The stages from s on, for blocks that lie one after the other: those before the last forward
+  // or inverse or both, and innermost(stage, p, count) in the place of the last one.
+  template <bool kDown, bool kUp, class Innermost>
+  void sweep(size_t s, T* p, int count, const Innermost& innermost) const {
     const Stage& stage = stages_[s];
     if (s + 1 == stages_.size())
-      return with_radix(stage.R, [&]<int R>() { last<R, kForward>(stage, p, count); });
+      return with_radix(stage.R,
+                        [&]<int R>() { innermost.template operator()<R>(stage, p, count); });
     for (int b = 0; b < count; ++b, p += static_cast<size_t>(stage.R) * stage.M * kElement) {
-      with_radix(stage.R, [&]<int R>() { stage_forward<R>(stage, p); });
-      forward_from(s + 1, p, stage.R);
-    }
-  }
-  void inverse_from(size_t s, T* p, int count = 1) const {
-    const Stage& stage = stages_[s];
-    if (s + 1 == stages_.size())
-      return with_radix(stage.R, [&]<int R>() { last<R, kInverse>(stage, p, count); });
-    for (int b = 0; b < count; ++b, p += static_cast<size_t>(stage.R) * stage.M * kElement) {
-      inverse_from(s + 1, p, stage.R);
-      with_radix(stage.R, [&]<int R>() { stage_inverse<R>(stage, p); });
-    }
-  }
-  template <class Op>
-  void fused_from(size_t s, T* p, Op& op, int count = 1) const {
-    const Stage& stage = stages_[s];
-    if (s + 1 == stages_.size())
-      return with_radix(stage.R, [&]<int R>() { last_fused<R>(stage, p, count, op); });
-    for (int b = 0; b < count; ++b, p += static_cast<size_t>(stage.R) * stage.M * kElement) {
-      with_radix(stage.R, [&]<int R>() { stage_forward<R>(stage, p); });
-      fused_from(s + 1, p, op, stage.R);
-      with_radix(stage.R, [&]<int R>() { stage_inverse<R>(stage, p); });
+      if constexpr (kDown) with_radix(stage.R, [&]<int R>() { stage_forward<R>(stage, p); });
+      sweep<kDown, kUp>(s + 1, p, stage.R, innermost);
+      if constexpr (kUp) with_radix(stage.R, [&]<int R>() { stage_inverse<R>(stage, p); });
     }
   }
 

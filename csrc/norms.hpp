@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
-// The stencils of passes.hpp, for each norm of D x: which of the four parts of a pixel shrink
-// together. A family of stencils says what one step of the tape holds of W pixels: kRecords items
-// of type Record. Meaning: kspike/reference.py.
+// The stencils of the row pass: what happens to the four parts of a gradient pixel, W pixels at a
+// time, for each norm of D x. Stencils turn `step`, relax D x, into f, which D* takes on to the
+// next right-hand side, and update the state where their argument `kStore` is set. A family of them
+// says what one step of the tape holds of W pixels: kRecords items of type Record. Meaning:
+// kspike/reference.py.
 #pragma once
 
 #include "passes.hpp"
@@ -10,19 +12,106 @@ namespace kspike {
 
 enum class Norm { kSeparable, kModulus, kIsotropic };
 
-// Each part alone: the stencils of passes.hpp, with the support as four bits a pixel.
+// Each part alone; the support is four bits a pixel.
 template <class T, int W>
 struct Separable {
   using S = Simd<T, W>;
+  using V = typename S::V;
   using Record = typename S::Bits4;
   static constexpr size_t kRecords = 1;
-  using Reflect = kspike::Reflect<T, W>;
+  static constexpr size_t kAhead = 8;  // pixels from the one at work to the one that is fetched
+
+  // |w| > t.
+  static KSPIKE_INLINE void record(const T* w, V t, Record* tape) {
+    uint64_t bits = 0;
+#pragma GCC unroll 4
+    for (int p = 0; p < 4; ++p) {
+      const V v = S::load(w + p * W);
+      bits |= uint64_t{S::differ(clip(v, t), v)} << (p * W);
+    }
+    *tape = static_cast<Record>(bits);
+  }
+  static KSPIKE_INLINE void fetch(const T* w) {
+#pragma GCC unroll 4
+    for (int p = 0; p < 4; ++p) __builtin_prefetch(w + (4 * kAhead + p) * W);
+  }
+
+  // f = w - 2 clip(w), with the state as it is.
+  struct Reflect {
+    const T* w;
+    V t;
+    template <bool kStore>
+    KSPIKE_INLINE void run(size_t at, const V*, V* f) const {
+#pragma GCC unroll 4
+      for (int p = 0; p < 4; ++p) f[p] = reflect(S::load(w + (4 * at + p) * W), t);
+    }
+  };
+
+  // w <- w + relax (D x - shrink(w)), f = w - 2 clip(w); the support of the old w goes to the tape.
   template <bool kTape>
-  using Update = kspike::Update<T, W, kTape>;
-  using ReflectTangent = kspike::ReflectTangent<T, W>;
-  using UpdateTangent = kspike::UpdateTangent<T, W>;
-  using UpdateAdjoint = kspike::UpdateAdjoint<T, W>;
-  static void record(const T* w, typename S::V t, Record* bits) { *bits = support4<T, W>(w, t); }
+  struct Update {
+    T* w;
+    V t, relax;
+    Record* tape;
+    template <bool kStore>
+    KSPIKE_INLINE void run(size_t at, const V* step, V* f) const {
+      fetch(w + 4 * at * W);
+      if constexpr (kTape && kStore) record(w + 4 * at * W, t, tape + at);
+#pragma GCC unroll 4
+      for (int p = 0; p < 4; ++p) {
+        const V next = shrink_step(S::load(w + (4 * at + p) * W), step[p], t, relax);
+        f[p] = reflect(next, t);
+        if constexpr (kStore) S::store(w + (4 * at + p) * W, next);
+      }
+    }
+  };
+
+  // f = (2 S - 1) dw, with the tangent state as it is.
+  struct ReflectTangent {
+    const T* dw;
+    const Record* tape;
+    template <bool kStore>
+    KSPIKE_INLINE void run(size_t at, const V*, V* f) const {
+#pragma GCC unroll 4
+      for (int p = 0; p < 4; ++p)
+        f[p] = reflect_tangent(S::load(dw + (4 * at + p) * W), S::part(tape[at], p));
+    }
+  };
+
+  // dw <- dw + relax (D dx - S dw), f = (2 S - 1) dw.
+  struct UpdateTangent {
+    T* dw;
+    V relax;
+    const Record* tape;
+    template <bool kStore>
+    KSPIKE_INLINE void run(size_t at, const V* step, V* f) const {
+      fetch(dw + 4 * at * W);
+#pragma GCC unroll 4
+      for (int p = 0; p < 4; ++p) {
+        const auto on = S::part(tape[at], p);
+        const V next = shrink_step_tangent(S::load(dw + (4 * at + p) * W), step[p], on, relax);
+        f[p] = reflect_tangent(next, on);
+        if constexpr (kStore) S::store(dw + (4 * at + p) * W, next);
+      }
+    }
+  };
+
+  // g <- g - relax S g + (2 S - 1) step, f = g; here step = rho D r.
+  struct UpdateAdjoint {
+    T* g;
+    V relax;
+    const Record* tape;
+    template <bool kStore>
+    KSPIKE_INLINE void run(size_t at, const V* step, V* f) const {
+      fetch(g + 4 * at * W);
+#pragma GCC unroll 4
+      for (int p = 0; p < 4; ++p) {
+        f[p] = shrink_step_adjoint(S::load(g + (4 * at + p) * W), step[p], S::part(tape[at], p),
+                                   relax);
+        if constexpr (kStore) S::store(g + (4 * at + p) * W, f[p]);
+      }
+    }
+  };
 };
 
 // K parts together, 2 for the modulus of a component and 4 for the length of the pixel's gradient.
@@ -136,15 +225,15 @@ struct Joint {
     V t, relax;
     T* tape;
     template <bool kStore>
-    KSPIKE_INLINE void run(size_t at, const V* d, V* f) const {
+    KSPIKE_INLINE void run(size_t at, const V* step, V* f) const {
       if constexpr (kTape && kStore) record(w + 4 * at * W, t, tape + kRecords * at);
       V v[4];
       load(w + 4 * at * W, v);
 #pragma GCC unroll 4
       for (int i = 0; i < 4; i += K) {
-        const V shrunk = 1 - ball(v, t, i);
+        const V kept = 1 - relax + relax * ball(v, t, i);
 #pragma GCC unroll 4
-        for (int p = i; p < i + K; ++p) v[p] += relax * (d[p] - shrunk * v[p]);
+        for (int p = i; p < i + K; ++p) v[p] = kept * v[p] + step[p];
       }
       reflect(v, t, f);
       if constexpr (kStore) store(w + 4 * at * W, v);
@@ -171,13 +260,13 @@ struct Joint {
     V relax;
     const T* tape;
     template <bool kStore>
-    KSPIKE_INLINE void run(size_t at, const V* d, V* f) const {
+    KSPIKE_INLINE void run(size_t at, const V* step, V* f) const {
       const Slope slope(tape + kRecords * at);
       V v[4], sv[4];
       load(dw + 4 * at * W, v);
       slope(v, sv);
 #pragma GCC unroll 4
-      for (int p = 0; p < 4; ++p) v[p] += relax * (d[p] - sv[p]);
+      for (int p = 0; p < 4; ++p) v[p] += step[p] - relax * sv[p];
       slope(v, f);
 #pragma GCC unroll 4
       for (int p = 0; p < 4; ++p) f[p] += f[p] - v[p];
@@ -185,24 +274,22 @@ struct Joint {
     }
   };
 
-  // g <- g - relax S g + rho (2 S - 1) D r, f = relax g; here d = rho D r.
+  // g <- g - relax S g + (2 S - 1) step, f = g; here step = rho D r.
   struct UpdateAdjoint {
     T* g;
     V relax;
     const T* tape;
     template <bool kStore>
-    KSPIKE_INLINE void run(size_t at, const V* d, V* f) const {
+    KSPIKE_INLINE void run(size_t at, const V* step, V* f) const {
       const Slope slope(tape + kRecords * at);
       V v[4], mixed[4];
       load(g + 4 * at * W, v);
 #pragma GCC unroll 4
-      for (int p = 0; p < 4; ++p) mixed[p] = 2 * d[p] - relax * v[p];
+      for (int p = 0; p < 4; ++p) mixed[p] = 2 * step[p] - relax * v[p];
       slope(mixed, f);
 #pragma GCC unroll 4
-      for (int p = 0; p < 4; ++p) v[p] += f[p] - d[p];
-      if constexpr (kStore) store(g + 4 * at * W, v);
-#pragma GCC unroll 4
-      for (int p = 0; p < 4; ++p) f[p] = relax * v[p];
+      for (int p = 0; p < 4; ++p) f[p] += v[p] - step[p];
+      if constexpr (kStore) store(g + 4 * at * W, f);
     }
   };
 };

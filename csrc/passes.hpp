@@ -2,9 +2,11 @@
 // The two passes of the fused ADMM iteration over one image; admm.hpp strings them together.
 // Meaning: kspike/reference.py.
 //
-//   column pass   h <- IFFT_rows((FFT_rows(h) + data) / (N (M / rho + K)))       tiles of W columns
-//   row pass      x = IFFT_cols(h);  w, f <- stencil(w, D x);  h <- FFT_cols(D* f)    groups of W
-//   rows
+//   column pass   h <- IFFT_rows(gain (FFT_rows(h) + data) / (N (M / rho + K)))    tiles of W
+//   columns row pass      x = IFFT_cols(h);  w, f <- stencil(w, D x);  h <- FFT_cols(D* f)   groups
+//   of W rows
+//
+// A gain of relax makes D x the step of the state, with no multiplication of its own.
 //
 // h, the half-transformed spectrum, lies in tiles of W columns: [tile][row][W re | W im]. The state
 // w lies in groups of W rows: [group][column][4 parts][W]. Both passes are W transforms side by
@@ -14,96 +16,13 @@
 // centring of F is a phase on the m samples: nothing is ever shifted or reordered.
 #pragma once
 
-#include <sys/mman.h>
-
-#include <algorithm>
 #include <bit>
-#include <memory>
-#include <new>
-#include <tuple>
-#include <vector>
 
 #include "fft.hpp"
 #include "scalar.hpp"
-#include "threads.hpp"
+#include "team.hpp"
 
 namespace kspike {
-
-// Zeroed memory for vectors, on huge pages where it is large and the system has them: a group of
-// rows touches every tile.
-template <class T>
-class Aligned {
- public:
-  Aligned() = default;
-  explicit Aligned(size_t n)
-      : size_(n), p_(static_cast<T*>(::operator new(bytes(n), alignment(n)))) {
-#if defined(MADV_HUGEPAGE)
-    if (is_large(n)) madvise(p_, bytes(n), MADV_HUGEPAGE);
-#endif
-    clear();
-  }
-  Aligned(const Aligned& other) : Aligned(other.size_) { std::copy_n(other.p_, size_, p_); }
-  Aligned(Aligned&& other) noexcept { swap(other); }
-  Aligned& operator=(Aligned other) noexcept {
-    swap(other);
-    return *this;
-  }
-  ~Aligned() { ::operator delete(p_, alignment(size_)); }
-  void clear() { std::memset(static_cast<void*>(p_), 0, bytes(size_)); }
-  T* data() { return p_; }
-  const T* data() const { return p_; }
-  size_t size() const { return size_; }
-
- private:
-  static bool is_large(size_t n) { return n * sizeof(T) >= size_t{4} << 20; }
-  static std::align_val_t alignment(size_t n) {
-    return std::align_val_t{is_large(n) ? size_t{2} << 20 : 64};
-  }
-  static size_t bytes(size_t n) {
-    return (n * sizeof(T) / 64 + 2) * 64;
-  }  // room for a vector read past the end
-  void swap(Aligned& other) noexcept {
-    std::swap(size_, other.size_);
-    std::swap(p_, other.p_);
-  }
-  size_t size_ = 0;
-  T* p_ = nullptr;
-};
-
-// The larger of two numbers; not a number if either is not.
-inline double larger(double a, double b) { return a != a || b <= a ? a : b; }
-
-// The threads that work on one image together, and what they share.
-template <class T>
-struct Team {
-  explicit Team(int size) : members(size), barrier(size) {}
-  struct Member {
-    Aligned<T> rows[3];  // three groups of W rows in flight
-    Aligned<T> above;    // f, channel 0, of the row above the group: one complex number per column
-    Aligned<T> first_x;  // x in the first row of the member's band, for the band above
-    Aligned<T> last_f;   // f in its last row, for the band below
-    Aligned<T> transform;  // what the transforms need
-    double change = 0;
-  };
-  std::vector<Member> members;
-  Barrier barrier;
-  Aligned<T> data, w, h, total;  // the samples in column-pass order; scratch of an image's size
-  std::vector<char> rhs_rows;    // groups in which the right-hand side is not zero
-
-  int size() const { return static_cast<int>(members.size()); }
-  void wait() { barrier.wait(); }
-  double largest_change() const {
-    double largest = 0;
-    for (const Member& member : members) largest = larger(largest, member.change);
-    return largest;
-  }
-  // The k-th member's part of 0 ... n - 1.
-  std::pair<int, int> share(int n, int k) const {
-    const int64_t size64 = size();
-    return {static_cast<int>(n * int64_t{k} / size64),
-            static_cast<int>(n * int64_t{k + 1} / size64)};
-  }
-};
 
 template <class T, int W>
 class Passes {
@@ -142,7 +61,8 @@ class Passes {
       first_[c] = static_cast<int64_t>(source_.size());
       for (int q = c * W; q < (c + 1) * W; ++q)  // past the last column the diagonal is zero
         symbol_cols_.data()[q] = q < cols ? symbol(along_.order()[q], cols) : T(1e30);
-      for (int p = 0; p < rows; ++p)
+      for (int p = 0; p < rows; ++p) {
+        const int64_t begin = static_cast<int64_t>(source_.size());
         for (int l = 0; l < W && c * W + l < cols; ++l) {
           const int kr = down_.order()[p], kc = along_.order()[c * W + l];
           const size_t at =
@@ -150,7 +70,9 @@ class Passes {
           // Where neither the mask nor the symbol holds the mean of x, a sample of value zero does.
           if (!mask[at] && (kr || kc)) continue;
           bits_[static_cast<size_t>(c) * rows + p] |= static_cast<Bits>(1u << l);
-          source_.push_back(sample[at]);
+          place_.push_back(p * E + l);
+          if (!mask[at]) mean_ = static_cast<int64_t>(source_.size());
+          source_.push_back(mask[at] ? sample[at] : 0);
           const int64_t turn_rows = int64_t{kr} * (rows / 2) % rows,
                         turn_cols = int64_t{kc} * (cols / 2) % cols;
           const Complex<double> phase =
@@ -158,6 +80,12 @@ class Passes {
           phase_.push_back(static_cast<T>(phase.re));
           phase_.push_back(static_cast<T>(phase.im));
         }
+        const int64_t end = static_cast<int64_t>(source_.size());
+        for (int64_t i = begin; i < end; ++i) {
+          packed_.push_back(static_cast<int32_t>(begin + i));
+          packed_.push_back(static_cast<int32_t>(end + i));
+        }
+      }
     }
     first_[tiles_] = static_cast<int64_t>(source_.size());
   }
@@ -171,6 +99,7 @@ class Passes {
   bool mean_sampled() const { return mean_sampled_; }
   size_t spectrum_size() const { return tiles_ * pitch_; }
   size_t field_size() const { return steps() * 4 * W; }
+  size_t rhs_size() const { return groups_ * group_size(); }
   size_t data_size() const { return 2 * source_.size(); }
   size_t steps() const {
     return static_cast<size_t>(groups_) * cols_;
@@ -194,52 +123,46 @@ class Passes {
   // The samples y, in the order the column pass meets them and scaled for it: sqrt(N) / rho P* y.
   void load_data(const T* y, double rho, T* data) const {
     const T scale = static_cast<T>(std::sqrt(pixels()) / rho);
-    int64_t s = 0;
-    for (const Bits bits : bits_) {
-      const int n = std::popcount(bits);
-      for (int i = 0; i < n; ++i, ++s) {
-        const Complex<T> value =
-            source_[s] < 0 ? Complex<T>{0, 0} : unphased(y + 2 * source_[s], s);
-        data[2 * s - i] = scale * value.re;
-        data[2 * s - i + n] = scale * value.im;
-      }
-    }
+    each_sample(0, tiles_, [&](int64_t s) {
+      const Complex<T> value = unphased(y, s);
+      data[packed_[2 * s]] = scale * value.re;
+      data[packed_[2 * s + 1]] = scale * value.im;
+    });
+    if (mean_ >= 0) data[packed_[2 * mean_]] = data[packed_[2 * mean_ + 1]] = 0;
   }
   // A tile of the full transform <-> the samples in it, times a scale.
   void gather(int c, const T* tile, T scale, T* y) const {
-    int64_t s = first_[c];
-    for (int p = 0; p < rows_; ++p, tile += E)
-      for (unsigned bits = bits_[static_cast<size_t>(c) * rows_ + p]; bits; bits &= bits - 1, ++s) {
-        if (source_[s] < 0) continue;
-        const int l = std::countr_zero(bits);
-        const Complex<T> value =
-            rotate<1>(Complex<T>{tile[l], tile[l + W]}, phase_[2 * s], phase_[2 * s + 1]);
-        y[2 * source_[s]] = scale * value.re;
-        y[2 * source_[s] + 1] = scale * value.im;
-      }
+    each_sample(c, c + 1, [&](int64_t s) {
+      const T* at = tile + place_[s];
+      const Complex<T> value =
+          rotate<1>(Complex<T>{at[0], at[W]}, phase_[2 * s], phase_[2 * s + 1]);
+      if (s == mean_) return;
+      y[2 * source_[s]] = scale * value.re;
+      y[2 * source_[s] + 1] = scale * value.im;
+    });
   }
   void scatter(int c, const T* y, T scale, T* tile) const {
     std::fill_n(tile, static_cast<size_t>(rows_) * E, T(0));
-    int64_t s = first_[c];
-    for (int p = 0; p < rows_; ++p, tile += E)
-      for (unsigned bits = bits_[static_cast<size_t>(c) * rows_ + p]; bits; bits &= bits - 1, ++s) {
-        if (source_[s] < 0) continue;
-        const int l = std::countr_zero(bits);
-        const Complex<T> value = unphased(y + 2 * source_[s], s);
-        tile[l] = scale * value.re;
-        tile[l + W] = scale * value.im;
-      }
+    each_sample(c, c + 1, [&](int64_t s) {
+      if (s == mean_) return;
+      const Complex<T> value = unphased(y, s);
+      tile[place_[s]] = scale * value.re;
+      tile[place_[s] + W] = scale * value.im;
+    });
   }
 
   enum class Data { kNone, kSamples, kTotal };
 
-  // One tile: h <- IFFT((FFT(h) + data) / (N (M / rho + K))); with kTotal, also total <- total +
-  // the quotient.
+  // One tile: h <- IFFT(gain (FFT(h) + data) / (N (M / rho + K))); with kTotal, also total <- total
+  // + the quotient.
   template <Data D>
-  void column_pass(int c, T* h, double rho, const T* data, T* total, T* scratch) const {
+  void column_pass(int c, T* h, double rho, double gain, const T* data, T* total,
+                   T* scratch) const {
+    const T loss = static_cast<T>(1 / gain);
     Diagonal<D> op{symbol_rows_.data(),
-                   S::load(symbol_cols_.data() + c * W),
-                   S::all(static_cast<T>(pixels() / rho)),
+                   S::all(loss),
+                   loss * S::load(symbol_cols_.data() + c * W),
+                   S::all(static_cast<T>(pixels() / rho / gain)),
                    bits_.data() + static_cast<size_t>(c) * rows_,
                    D == Data::kSamples ? data + 2 * first_[c] : nullptr,
                    D == Data::kTotal ? total + c * pitch_ : nullptr};
@@ -252,11 +175,11 @@ class Passes {
   // --- rows
   // -----------------------------------------------------------------------------------------------------------
 
-  // h <- FFT_cols(image), and image <- scale IFFT_cols(h), on the k-th member's groups.
-  void rows_forward(const T* image, T* h, Team<T>& team, int k) const {
+  // h <- FFT_cols(scale image), and image <- scale IFFT_cols(h), on the k-th member's groups.
+  void rows_forward(const T* image, T scale, T* h, Team<T>& team, int k) const {
     auto& member = team.members[k];
     for (auto [g, end] = team.share(groups_, k); g < end; ++g) {
-      read_image<false>(image, T(1), g, member.rows[0].data());
+      read(image, g, scale, member.rows[0].data(), E, W);
       to_spectrum(g, member.rows[0].data(), h, member.transform.data());
     }
   }
@@ -264,7 +187,7 @@ class Passes {
     auto& member = team.members[k];
     for (auto [g, end] = team.share(groups_, k); g < end; ++g) {
       from_spectrum(g, h, member.rows[0].data(), member.transform.data());
-      write_image<false>(g, member.rows[0].data(), scale, image);
+      write<false>(g, member.rows[0].data(), E, W, scale, image);
     }
   }
 
@@ -275,24 +198,32 @@ class Passes {
     T scale = 1;
     bool compare = false;
   };
-  // Adds scale g to D* f where g is not zero.
-  struct Input {
-    const T* image = nullptr;
-    T scale = 1;
-  };
+  // Keeps scale image as the right-hand side that row_pass adds to D* f, on the k-th member's
+  // groups.
+  void load_rhs(const T* image, T scale, Team<T>& team, int k) const {
+    for (auto [g, end] = team.share(groups_, k); g < end; ++g) {
+      const size_t line = 2 * static_cast<size_t>(cols_);
+      team.rhs_rows[g] = any(image + g * W * line, std::min(W, rows_ - g * W) * line);
+      if (team.rhs_rows[g]) read(image, g, scale, team.rhs.data() + g * group_size(), E, W);
+    }
+  }
 
-  // The row pass on the k-th member's band of groups. `stencil(at, d, f)` turns the four parts d of
-  // D x at element `at` of the state into those of f, updating the state where its argument
-  // `kStore` is set; without kImage there is no x, only f.
-  template <bool kImage, class Stencil>
-  void row_pass(T* h, const Stencil& stencil, Team<T>& team, int k, Output output = {},
-                Input input = {}) const {
+  // What a row pass does beside advancing the state: no image when there is no x yet, only f; no
+  // spectrum after the last step, when nobody asks for f any more.
+  enum Parts { kImage = 1, kSpectrum = 2 };
+
+  // The row pass on the k-th member's band of groups. `stencil(at, step, f)` turns the four parts
+  // of D x at element `at` of the state into those of f, updating the state where its argument
+  // `kStore` is set. With `rhs`, adds the team's right-hand side to D* f.
+  template <int P, class Stencil>
+  void row_pass(T* h, const Stencil& stencil, Team<T>& team, int k, bool rhs,
+                Output output = {}) const {
     auto& me = team.members[k];
     const auto [first, end] = team.share(groups_, k);
     T* here = me.rows[0].data();
     T* below = me.rows[1].data();
     me.change = 0;
-    if (kImage) {
+    if (P & kImage) {
       from_spectrum(first, h, here, me.transform.data());
       for (int j = 0; j < cols_; ++j) {
         me.first_x.data()[2 * j] = here[j * E];
@@ -304,28 +235,31 @@ class Passes {
     me.above.clear();
     for (int g = first; g < end; ++g) {
       const bool last = g + 1 == end;
-      if (kImage) {
+      if (P & kImage) {
         if (output.image) {
           if (output.compare)
-            me.change = larger(me.change, write_image<true>(g, here, output.scale, output.image));
+            me.change = larger(me.change, write<true>(g, here, E, W, output.scale, output.image));
           else
-            write_image<false>(g, here, output.scale, output.image);
+            write<false>(g, here, E, W, output.scale, output.image);
         }
         if (!last) from_spectrum(g + 1, h, below, me.transform.data());
       }
       if (rows_ - g * W >= W)
-        stencil_pass<kImage, true>(g, here, last ? next_band : below, last ? 2 : E, last ? 1 : W,
-                                   me.above.data(), stencil);
+        stencil_pass<P, true>(g, here, last ? next_band : below, last ? 2 : E, last ? 1 : W,
+                              me.above.data(), stencil);
       else
-        stencil_pass<kImage, false>(g, here, next_band, 2, 1, me.above.data(), stencil);
-      if (g == first) {  // waits for f of the row above the band
-        here = me.rows[2].data();
-      } else {
-        if (input.image && team.rhs_rows[g]) read_image<true>(input.image, input.scale, g, here);
-        to_spectrum(g, here, h, me.transform.data());
+        stencil_pass<P, false>(g, here, next_band, 2, 1, me.above.data(), stencil);
+      if (P & kSpectrum) {
+        if (g == first) {  // waits for f of the row above the band
+          here = me.rows[2].data();
+        } else {
+          if (rhs) add_rhs(g, team, here);
+          to_spectrum(g, here, h, me.transform.data());
+        }
       }
       std::swap(here, below);
     }
+    if (!(P & kSpectrum)) return;
     std::copy_n(me.above.data(), 2 * static_cast<size_t>(cols_), me.last_f.data());
     team.wait();
     const T* row_above = team.members[(k + team.size() - 1) % team.size()].last_f.data();
@@ -334,47 +268,64 @@ class Passes {
       held[j * E] += row_above[2 * j];
       held[j * E + W] += row_above[2 * j + 1];
     }
-    if (input.image && team.rhs_rows[first])
-      read_image<true>(input.image, input.scale, first, held);
+    if (rhs) add_rhs(first, team, held);
     to_spectrum(first, held, h, me.transform.data());
   }
 
-  // Which groups of rows hold anything but zeros.
-  void find_rhs_rows(const T* image, std::vector<char>& found) const {
-    for (int g = 0; g < groups_; ++g) {
-      const T* from = image + static_cast<size_t>(g) * W * cols_ * 2;
-      const T* to = image + static_cast<size_t>(std::min(rows_, (g + 1) * W)) * cols_ * 2;
-      found[g] = std::any_of(from, to, [](T v) { return v != 0; });
-    }
+  // A field w, (2, rows, cols) complex, <-> the grouped state.
+  void load_field(const T* w, T* state) const {
+    each_channel([&](int g, size_t in_state, size_t in_field) {
+      read(w + in_field, g, T(1), state + in_state, 4 * W, W, true);
+    });
   }
-
-  // f(position in the grouped state, position in the natural field) for every number of w, (2,
-  // rows, cols) complex.
-  template <class F>
-  void for_field(F&& f) const {
-    for (int channel = 0; channel < 2; ++channel)
-      for (int i = 0; i < rows_; ++i)
-        for (int j = 0; j < cols_; ++j)
-          for (int part = 0; part < 2; ++part)
-            f(((static_cast<size_t>(i / W) * cols_ + j) * 4 + 2 * channel + part) * W + i % W,
-              ((static_cast<size_t>(channel) * rows_ + i) * cols_ + j) * 2 + part);
+  void store_field(const T* state, T* w) const {
+    each_channel([&](int g, size_t in_state, size_t in_field) {
+      write<false>(g, state + in_state, 4 * W, W, T(1), w + in_field);
+    });
   }
 
  private:
+  template <class F>
+  void each_sample(int tile, int end, F&& f) const {
+    if (samples_ == 0) return;
+    for (int64_t s = first_[tile]; s < first_[end]; ++s) f(s);
+  }
   Complex<T> unphased(const T* y, int64_t s) const {
-    return rotate<-1>(Complex<T>{y[0], y[1]}, phase_[2 * s], phase_[2 * s + 1]);
+    return rotate<-1>(Complex<T>{y[2 * source_[s]], y[2 * source_[s] + 1]}, phase_[2 * s],
+                      phase_[2 * s + 1]);
+  }
+  template <class F>
+  void each_channel(F&& f) const {
+    for (int g = 0; g < groups_; ++g)
+      for (int channel = 0; channel < 2; ++channel)
+        f(g, static_cast<size_t>(g) * cols_ * 4 * W + 2 * channel * W,
+          2 * static_cast<size_t>(channel) * rows_ * cols_);
+  }
+  // Whether any of n numbers is not zero.
+  static bool any(const T* p, size_t n) {
+    typename S::On found{};
+    size_t i = 0;
+    for (; i + W <= n; i += W) found |= S::load_unaligned(p + i) != 0;
+    return S::bits(found) || std::any_of(p + i, p + n, [](T v) { return v != 0; });
+  }
+  size_t group_size() const { return static_cast<size_t>(tiles_) * W * E; }
+  void add_rhs(int g, const Team<T>& team, T* x) const {
+    if (!team.rhs_rows[g]) return;
+    const T* from = team.rhs.data() + g * group_size();
+    for (size_t i = 0; i < static_cast<size_t>(cols_) * E; i += W)
+      S::store(x + i, S::load(x + i) + S::load(from + i));
   }
 
   template <Data D>
   struct Diagonal {
-    const T* symbol;  // N K of the rows
-    V symbol_cols, sampled;
+    const T* symbol;               // N K of the rows
+    V loss, symbol_cols, sampled;  // 1 / gain, and the others divided by the gain
     const Bits* bits;
     const T* data;
     T* total;
     KSPIKE_INLINE void operator()(Element& v) {
       const unsigned on = *bits++;
-      const V inverse = S::reciprocal(*symbol++ + symbol_cols + S::keep(on, sampled));
+      const V inverse = S::reciprocal(*symbol++ * loss + symbol_cols + S::keep(on, sampled));
       if constexpr (D == Data::kSamples) {
         const int n = std::popcount(on);
         v.re += S::expand(on, data);
@@ -391,73 +342,67 @@ class Passes {
     }
   };
 
-  // Group g of h: transpose, transform; and back.
+  // Group g of h: transpose, transform; and back, each block as soon as its columns are done.
   void from_spectrum(int g, const T* h, T* x, T* scratch) const {
-    for (int c = 0; c < tiles_; ++c) {
-      const T* block = h + c * pitch_ + static_cast<size_t>(g) * W * E;
-      V re[W], im[W];
-#pragma GCC unroll 16
-      for (int r = 0; r < W; ++r) re[r] = S::load(block + r * E);
-      S::transpose(re);
-#pragma GCC unroll 16
-      for (int l = 0; l < W; ++l) S::store(x + (c * W + l) * E, re[l]);
-#pragma GCC unroll 16
-      for (int r = 0; r < W; ++r) im[r] = S::load(block + r * E + W);
-      S::transpose(im);
-#pragma GCC unroll 16
-      for (int l = 0; l < W; ++l) S::store(x + (c * W + l) * E + W, im[l]);
-    }
+    for (int c = 0; c < tiles_; ++c) transpose(block(h, c, g), x + c * W * E);
     along_.inverse(x, scratch);
   }
   void to_spectrum(int g, T* x, T* h, T* scratch) const {
-    along_.forward(x, scratch);
-    for (int c = 0; c < tiles_; ++c) {
-      T* block = h + c * pitch_ + static_cast<size_t>(g) * W * E;
-      V re[W], im[W];
+    int c = 0;
+    along_.forward(x, scratch, [&](int done) {
+      for (; c < tiles_ && ((c + 1) * W <= done || done == cols_); ++c)
+        transpose(x + c * W * E, h + (block(h, c, g) - h));
+    });
+  }
+  const T* block(const T* h, int c, int g) const {
+    return h + c * pitch_ + static_cast<size_t>(g) * W * E;
+  }
+  static KSPIKE_INLINE void transpose(const T* from, T* to) {
+#pragma GCC unroll 2
+    for (int part = 0; part < E; part += W) {
+      V v[W];
 #pragma GCC unroll 16
-      for (int l = 0; l < W; ++l) re[l] = S::load(x + (c * W + l) * E);
-      S::transpose(re);
+      for (int r = 0; r < W; ++r) v[r] = S::load(from + r * E + part);
+      S::transpose(v);
 #pragma GCC unroll 16
-      for (int r = 0; r < W; ++r) S::store(block + r * E, re[r]);
-#pragma GCC unroll 16
-      for (int l = 0; l < W; ++l) im[l] = S::load(x + (c * W + l) * E + W);
-      S::transpose(im);
-#pragma GCC unroll 16
-      for (int r = 0; r < W; ++r) S::store(block + r * E + W, im[r]);
+      for (int l = 0; l < W; ++l) S::store(to + l * E + part, v[l]);
     }
   }
 
-  // Group g of an interleaved image (rows, cols) <-> vectors over its rows, in blocks of W x W
-  // pixels; what a block lacks of those, at the last rows and columns, a copy of it has as zeros.
-  template <bool kAdd>
-  void read_image(const T* image, T scale, int g, T* x) const {
+  // Group g of an interleaved image (rows, cols) <-> vectors over its rows: column j's real parts
+  // at x + j step, its imaginary ones `imaginary` further. In blocks of W x W pixels; what a block
+  // lacks of those, at the last rows and columns, a copy of it has as zeros. `exact`: x has no room
+  // past the last column.
+  void read(const T* image, int g, T scale, T* x, size_t step, size_t imaginary,
+            bool exact = false) const {
     const int height = std::min(W, rows_ - g * W);
     for (int c = 0; c < tiles_; ++c) {
       const int width = std::min(W, cols_ - c * W);
       const T* from = image + (static_cast<size_t>(g) * W * cols_ + c * W) * 2;
-      size_t step = 2 * static_cast<size_t>(cols_);
+      size_t line = 2 * static_cast<size_t>(cols_);
       T copy[W * E];
       if (height < W || width < W) {
         std::fill_n(copy, W * E, T(0));
-        for (int r = 0; r < height; ++r) std::copy_n(from + r * step, 2 * width, copy + r * E);
+        for (int r = 0; r < height; ++r) std::copy_n(from + r * line, 2 * width, copy + r * E);
         from = copy;
-        step = E;
+        line = E;
       }
       V re[W], im[W];
 #pragma GCC unroll 16
-      for (int r = 0; r < W; ++r) S::load_complex(from + r * step, re[r], im[r]);
+      for (int r = 0; r < W; ++r) S::load_complex(from + r * line, re[r], im[r]);
       S::transpose(re);
       S::transpose(im);
 #pragma GCC unroll 16
       for (int l = 0; l < W; ++l) {
-        T* at = x + (c * W + l) * E;
-        S::store(at, kAdd ? S::load(at) + scale * re[l] : scale * re[l]);
-        S::store(at + W, kAdd ? S::load(at + W) + scale * im[l] : scale * im[l]);
+        if (exact && l >= width) break;
+        T* at = x + (c * W + l) * step;
+        S::store(at, scale * re[l]);
+        S::store(at + imaginary, scale * im[l]);
       }
     }
   }
   template <bool kCompare>  // returns the largest change of a part
-  double write_image(int g, const T* x, T scale, T* image) const {
+  double write(int g, const T* x, size_t step, size_t imaginary, T scale, T* image) const {
     const int height = std::min(W, rows_ - g * W);
     V moved{};
     for (int c = 0; c < tiles_; ++c) {
@@ -468,8 +413,9 @@ class Passes {
       V re[W], im[W];
 #pragma GCC unroll 16
       for (int l = 0; l < W; ++l) {
-        re[l] = scale * S::load(x + (c * W + l) * E);
-        im[l] = scale * S::load(x + (c * W + l) * E + W);
+        const T* at = x + std::min(c * W + l, cols_ - 1) * step;
+        re[l] = scale * S::load(at);
+        im[l] = scale * S::load(at + imaginary);
       }
       S::transpose(re);
       S::transpose(im);
@@ -477,17 +423,17 @@ class Passes {
       if (kCompare && !whole)
         for (int r = 0; r < height; ++r) std::copy_n(to + r * line, 2 * width, copy + r * E);
       T* const p = whole ? to : copy;
-      const size_t step = whole ? line : E;
+      const size_t pitch = whole ? line : E;
       for (int r = 0; kCompare && r < height; ++r) {
         V old_re, old_im;
-        S::load_complex(p + r * step, old_re, old_im);
+        S::load_complex(p + r * pitch, old_re, old_im);
         const V inside = width == W ? S::all(1) : S::keep((1u << width) - 1, S::all(1));
         moved = S::larger(moved, S::modulus(inside * (re[r] - old_re)));
         moved = S::larger(moved, S::modulus(inside * (im[r] - old_im)));
       }
 #pragma GCC unroll 16
       for (int r = 0; r < W; ++r)
-        if (whole || r < height) S::store_complex(p + r * step, re[r], im[r]);
+        if (whole || r < height) S::store_complex(p + r * pitch, re[r], im[r]);
       if (!whole)
         for (int r = 0; r < height; ++r) std::copy_n(copy + r * E, 2 * width, to + r * line);
     }
@@ -499,17 +445,17 @@ class Passes {
   // x -> f -> D* f in place on group g. Lane 0 of the row below the group is at below[j * step]
   // and, imaginary, below[j * step + imaginary]; `above` holds f of the row above it and receives f
   // of its last row.
-  template <bool kImage, bool kFull, class Stencil>
+  template <int P, bool kFull, class Stencil>
   KSPIKE_INLINE void stencil_pass(int g, T* x, const T* below, int step, int imaginary, T* above,
                                   Stencil stencil) const {
     const int height = kFull ? W : rows_ - g * W;
-    if (kImage && !kFull)  // the row below the last one stands in the next lane
+    if ((P & kImage) && !kFull)  // the row below the last one stands in the next lane
       for (int j = 0; j < cols_; ++j) {
         x[j * E + height] = below[2 * j];
         x[j * E + W + height] = below[2 * j + 1];
       }
     const size_t at = static_cast<size_t>(g) * cols_;
-    V d[4] = {}, f[4];
+    V d[4] = {}, f[4] = {};
     auto difference = [&](int j, Element here, Element right) {
       d[0] = S::shift_down(here.re, kFull ? below[j * step] : T(0)) - here.re;
       d[1] = S::shift_down(here.im, kFull ? below[j * step + imaginary] : T(0)) - here.im;
@@ -517,21 +463,24 @@ class Passes {
       d[3] = right.im - here.im;
     };
     const int last = cols_ - 1;
-    if (kImage) {
+    if (P & kImage) {
       S::store(x + cols_ * E, S::load(x));
       S::store(x + cols_ * E + W, S::load(x + W));
-      difference(last, element(x + last * E), element(x + cols_ * E));
     }
-    stencil.template run<false>(at + last, d, f);
+    if (P & kSpectrum) {
+      if (P & kImage) difference(last, element(x + last * E), element(x + cols_ * E));
+      stencil.template run<false>(at + last, d, f);
+    }
     V left_re = f[2], left_im = f[3];
     Element here = element(x);
     for (int j = 0; j < cols_; ++j) {
-      if (kImage) {
+      if (P & kImage) {
         const Element right = element(x + (j + 1) * E);
         difference(j, here, right);
         here = right;
       }
       stencil.template run<true>(at + j, d, f);
+      if (!(P & kSpectrum)) continue;
       // In this order, so that a first group, whose row above is added at the end, rounds like any
       // other.
       S::store(x + j * E, ((left_re - f[2]) - f[0]) + S::shift_up(f[0], above[2 * j]));
@@ -549,110 +498,15 @@ class Passes {
   Fft<T, W> down_, along_;
   std::vector<Bits> bits_;       // sampled frequencies, one bit per lane: [tile][row]
   std::vector<int64_t> first_;   // how many of them stand before each tile
-  std::vector<int64_t> source_;  // which sample each is, -1 for the mean when it is not sampled
+  std::vector<int64_t> source_;  // which sample each is
+  std::vector<int32_t> place_;   // where it stands in its tile
+  std::vector<int32_t> packed_;  // where its real and its imaginary part stand in the data
+  int64_t mean_ = -1;            // which one stands for the mean when that is not sampled
   std::vector<T>
       phase_;  // exp(2 pi i (k_rows (rows / 2) / rows + k_cols (cols / 2) / cols)): the centring
   Aligned<T> symbol_rows_, symbol_cols_;  // N K
   int64_t samples_ = 0;
   bool mean_sampled_ = false;
-};
-
-// --- the stencils: what happens to the four parts of one gradient pixel
-// ----------------------------------------------
-
-// f = w - 2 clip(w), with the state as it is.
-template <class T, int W>
-struct Reflect {
-  using S = Simd<T, W>;
-  const T* w;
-  typename S::V t;
-  template <bool kStore>
-  KSPIKE_INLINE void run(size_t at, const typename S::V*, typename S::V* f) const {
-    for (int p = 0; p < 4; ++p) f[p] = reflect(S::load(w + (4 * at + p) * W), t);
-  }
-};
-
-// |w| > t for the four parts of a pixel, W pixels at a time.
-template <class T, int W>
-KSPIKE_INLINE typename Simd<T, W>::Bits4 support4(const T* w, typename Simd<T, W>::V t) {
-  using S = Simd<T, W>;
-  uint64_t bits = 0;
-#pragma GCC unroll 4
-  for (int p = 0; p < 4; ++p) bits |= uint64_t{S::bits(support(S::load(w + p * W), t))} << (p * W);
-  return static_cast<typename S::Bits4>(bits);
-}
-
-// w <- w + relax (D x - shrink(w)), f = w - 2 clip(w); the support of the old w goes to the tape.
-template <class T, int W, bool kTape>
-struct Update {
-  using S = Simd<T, W>;
-  T* w;
-  typename S::V t, relax;
-  typename S::Bits4* tape;
-  template <bool kStore>
-  KSPIKE_INLINE void run(size_t at, const typename S::V* d, typename S::V* f) const {
-    if constexpr (kTape && kStore) tape[at] = support4<T, W>(w + 4 * at * W, t);
-#pragma GCC unroll 4
-    for (int p = 0; p < 4; ++p) {
-      const typename S::V next = shrink_update(S::load(w + (4 * at + p) * W), d[p], t, relax);
-      f[p] = reflect(next, t);
-      if constexpr (kStore) S::store(w + (4 * at + p) * W, next);
-    }
-  }
-};
-
-// f = (2 S - 1) dw, with the tangent state as it is.
-template <class T, int W>
-struct ReflectTangent {
-  using S = Simd<T, W>;
-  const T* dw;
-  const typename S::Bits4* tape;
-  template <bool kStore>
-  KSPIKE_INLINE void run(size_t at, const typename S::V*, typename S::V* f) const {
-    for (int p = 0; p < 4; ++p)
-      f[p] = reflect_tangent(S::load(dw + (4 * at + p) * W), S::part(tape[at], p));
-  }
-};
-
-// dw <- dw + relax (D dx - S dw), f = (2 S - 1) dw.
-template <class T, int W>
-struct UpdateTangent {
-  using S = Simd<T, W>;
-  T* dw;
-  typename S::V relax;
-  const typename S::Bits4* tape;
-  template <bool kStore>
-  KSPIKE_INLINE void run(size_t at, const typename S::V* d, typename S::V* f) const {
-    const typename S::Bits4 bits = tape[at];
-#pragma GCC unroll 4
-    for (int p = 0; p < 4; ++p) {
-      const auto on = S::part(bits, p);
-      const typename S::V next =
-          shrink_update_tangent(S::load(dw + (4 * at + p) * W), d[p], on, relax);
-      f[p] = reflect_tangent(next, on);
-      if constexpr (kStore) S::store(dw + (4 * at + p) * W, next);
-    }
-  }
-};
-
-// g <- g - relax S g + rho (2 S - 1) D r, f = relax g; here d = rho D r.
-template <class T, int W>
-struct UpdateAdjoint {
-  using S = Simd<T, W>;
-  T* g;
-  typename S::V relax;
-  const typename S::Bits4* tape;
-  template <bool kStore>
-  KSPIKE_INLINE void run(size_t at, const typename S::V* d, typename S::V* f) const {
-    const typename S::Bits4 bits = tape[at];
-#pragma GCC unroll 4
-    for (int p = 0; p < 4; ++p) {
-      const typename S::V next = shrink_update_adjoint(S::load(g + (4 * at + p) * W), d[p],
-                                                       S::part(bits, p), relax, S::all(1));
-      f[p] = relax * next;
-      if constexpr (kStore) S::store(g + (4 * at + p) * W, next);
-    }
-  }
 };
 
 }  // namespace kspike

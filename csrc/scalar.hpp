@@ -11,6 +11,12 @@
 
 namespace kspike {
 
+// on ? a : b, for whatever says so lane by lane.
+template <class On, class V>
+KSPIKE_FN V choose(On on, V a, V b) {
+  return on ? a : b;
+}
+
 // Clip v to [-t, t].
 template <class V>
 KSPIKE_FN V clip(V v, V t) {
@@ -37,23 +43,36 @@ KSPIKE_FN V reflect(V w, V t) {
 }
 template <class V, class On>
 KSPIKE_FN V reflect_tangent(V dw, On on) {
-  return on ? dw : -dw;
+  return choose(on, dw, -dw);
 }
 
-// w + relax (d - shrink(w, t)) with d = (D x), its derivative, and one step of the reverse sweep.
+// w + relax (d - shrink(w, t)) with step = relax d, its derivative, and one step of the reverse
+// sweep.
+template <class V>
+KSPIKE_FN V shrink_step(V w, V step, V t, V relax) {
+  return (1 - relax) * w + (relax * clip(w, t) + step);
+}
+template <class V, class On>
+KSPIKE_FN V shrink_step_tangent(V dw, V step, On on, V relax) {
+  return choose(on, dw - relax * dw, dw) + step;
+}
+template <class V, class On>
+KSPIKE_FN V shrink_step_adjoint(V g, V step, On on, V relax) {
+  return choose(on, (g - relax * g) + step, g - step);
+}
+
+// The same with d = D x, and r scaled by rho.
 template <class V>
 KSPIKE_FN V shrink_update(V w, V d, V t, V relax) {
-  return (1 - relax) * w + relax * clip(w, t) + relax * d;
+  return shrink_step(w, relax * d, t, relax);
 }
 template <class V, class On>
 KSPIKE_FN V shrink_update_tangent(V dw, V d, On on, V relax) {
-  const V rest = on ? dw - relax * dw : dw;
-  return rest + relax * d;
+  return shrink_step_tangent(dw, relax * d, on, relax);
 }
 template <class V, class On>
 KSPIKE_FN V shrink_update_adjoint(V g, V d, On on, V relax, V rho) {
-  const V kept = g - relax * g;
-  return on ? kept + rho * d : g - rho * d;
+  return shrink_step_adjoint(g, rho * d, on, relax);
 }
 
 // Parts that shrink together, a group v, from |v|^2 and 1 / |v|, which need not be right at v = 0:

@@ -18,6 +18,17 @@
 
 namespace kspike {
 
+#if defined(__AVX512F__)
+// choose(on, a, b) of scalar.hpp with one bit per lane, as the processor has its masks. Found
+// before the template.
+KSPIKE_INLINE __m512 choose(__mmask16 on, __m512 a, __m512 b) {
+  return _mm512_mask_blend_ps(on, b, a);
+}
+KSPIKE_INLINE __m512d choose(__mmask8 on, __m512d a, __m512d b) {
+  return _mm512_mask_blend_pd(on, b, a);
+}
+#endif
+
 // With all lanes kept: the forms without a mask make GCC 12 warn of its own headers (bug 105593).
 #if defined(__AVX512DQ__)
 // Clip to [-t, t] in one instruction, the smaller modulus with the sign of v. Found before the
@@ -51,6 +62,12 @@ struct Simd {
       W == 16, uint64_t,
       std::conditional_t<W == 8, uint32_t, std::conditional_t<W == 4, uint16_t, uint8_t>>>;
 
+#if defined(__AVX512F__)
+  static constexpr bool kMasks = W * sizeof(T) == 64;  // the processor has masks for such vectors
+#else
+  static constexpr bool kMasks = false;
+#endif
+
   static KSPIKE_INLINE V load(const T* p) { return *reinterpret_cast<const V*>(p); }
   static KSPIKE_INLINE void store(T* p, V v) { *reinterpret_cast<V*>(p) = v; }
   static KSPIKE_INLINE V load_unaligned(const T* p) {
@@ -70,9 +87,13 @@ struct Simd {
   // The larger of two numbers >= 0; not a number if either is not.
   static KSPIKE_INLINE V larger(V a, V b) { return a >= b || a != a ? a : b; }
 
-  // Part p of four packed parts, as lanes.
-  static KSPIKE_INLINE On part(Bits4 packed, int p) {
-    return lanes(static_cast<unsigned>(packed >> (p * W)) & ((1u << W) - 1));
+  // Part p of four packed parts, to choose by.
+  static KSPIKE_INLINE auto part(Bits4 packed, int p) {
+    const Bits4 bits = packed >> (p * W);
+    if constexpr (kMasks)
+      return static_cast<Bits>(bits);
+    else
+      return lanes(static_cast<unsigned>(bits) & ((1u << W) - 1));
   }
 
   // 1 / v for v > 0, to an ulp or two: in single precision from the processor's estimate by one
@@ -98,6 +119,16 @@ struct Simd {
     return lanes(bits) ? v : V{};
   }
 
+  // Bit l of the result says whether lane l of a and of b differ.
+  static KSPIKE_INLINE unsigned differ(V a, V b) {
+#if defined(__AVX512F__)
+    if constexpr (kMasks && sizeof(T) == 4)
+      return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_NEQ_UQ);
+    if constexpr (kMasks && sizeof(T) == 8)
+      return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_NEQ_UQ);
+#endif
+    return bits(a != b);
+  }
   // Bit l of the result is the sign of lane l of a comparison.
   static KSPIKE_INLINE unsigned bits(On on) {
 #if defined(__AVX512F__)
