@@ -150,6 +150,18 @@ def test_the_built_in_image_at_four_per_cent():
     assert found.amplification >= 6.9
 
 
+def test_a_tall_spike_of_a_larger_image():
+    """512 x 512, where the spike is 11 times the image: alpha above 1.05 n^2 / m in the 150 pairs of the default."""
+    tv = kspike.TVSolver(kspike.radial_mask((512, 512), lines=40), 7.9e-3)
+    y = tv.A(kspike.ellipses((512, 512), seed=0))
+    found = kspike.attack(tv, y, noise=0.04, at=[(224, 224)])
+    assert found.amplification >= 1.05 * 512**2 / tv.samples and found.pairs.max() <= 150
+    many = tv.warm(y).repeat(1)
+    many.lift(found.perturbation[None], [found.location])
+    x = many(y + found.perturbation[None], max_iterations=500, tol=0)[0]
+    assert np.abs(x - found.clean).max() == pytest.approx(found.artifact_max, rel=0.02)
+
+
 # --- what may not matter ---------------------------------------------------------------------------------------------
 
 
