@@ -7,6 +7,7 @@ it they are held to what those classes gave: the recorded numbers below.
 
 import hashlib
 import importlib
+import json
 import os
 import sys
 import unittest.mock
@@ -283,6 +284,33 @@ def test_checkpoints(tmp_path):
         nets.load(path)
     with pytest.raises(ValueError, match="kind, subnet: expected one of tira, tirafl"):
         nets.build(mask, "tyra")
+
+
+def test_the_command_trains_and_goes_on(tmp_path, capsys):
+    from kspike.cli import main
+
+    common = ["--size", "32", "--lines", "9", "--options", json.dumps(SMALL["options"]), "--every", "1", "--quiet"]
+    assert main(["train", str(tmp_path / "net"), "--steps", "2", *common]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["step"] for line in shown[:2]] == [1, 2] and shown[-1].endswith("net.safetensors")
+    assert (tmp_path / "net.png").stat().st_size > 5000
+    assert main(["train", str(tmp_path / "net"), "--steps", "3", *common]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["step"] == 3
+    assert main(["train", str(tmp_path / "net"), "--steps", "3", "--lr", "1", *common]) == 2
+    assert "delete the file to begin anew" in capsys.readouterr().err
+    assert main(["train", str(tmp_path / "none" / "net"), "--steps", "3"]) == 2
+    assert "expected a folder that exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", nets.bundled())
+def test_bundled_networks_do_what_their_header_says(name):
+    """The gain over zero-filling on the first four of the images that it was validated on."""
+    net = nets.load(name)
+    assert net.provenance["network"]["kind"] == name.partition("-")[0]
+    found = nets.evaluate(net, 4)
+    assert found["gain_clean"] > 7 and found["gain_noisy"] > 6
+    stated = net.provenance["validation"]
+    assert found["gain_clean"] == pytest.approx(stated["gain_clean"], abs=2)
 
 
 def test_what_is_no_recipe():
