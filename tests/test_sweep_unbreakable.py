@@ -178,7 +178,7 @@ def test_ctrl_c_ends_the_workers_and_the_same_command_goes_on(store, tmp_path):
     workers = _wait(lambda: sweep_torture.children(driver.pid))
     time.sleep(1)
     os.killpg(driver.pid, signal.SIGINT)
-    assert driver.wait(20) == 130
+    assert driver.wait(60) == 130
     assert driver.stderr.read() == "kspike: stopped; the same command goes on\nkspike: interrupted\n"
     driver.stderr.close()
     _wait(lambda: not any(pathlib.Path(f"/proc/{pid}").exists() for pid in workers))
@@ -196,7 +196,7 @@ def test_workers_end_with_their_driver(store, tmp_path):
     _wait(lambda: not any(pathlib.Path(f"/proc/{pid}").exists() for pid in workers))
 
 
-def _wait(condition, seconds=20):
+def _wait(condition, seconds=60):
     """Wait for a condition and return what it is."""
     end = time.monotonic() + seconds
     while not (value := condition()):
