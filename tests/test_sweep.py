@@ -326,6 +326,9 @@ def test_a_network_by_its_checkpoint(store, tmp_path):
     }
     specification = Specification(changed(**keys), tmp_path)
     assert specification.labels["reconstruction"] == ["net"]
+    keys["reconstructions"] = [{"kind": "network", "checkpoint": "no-such"}]
+    with pytest.raises(ValueError, match=r"reconstructions\[0\].checkpoint: expected one of .*got 'no-such'"):
+        Specification(changed(**keys), tmp_path)
     summary = sweep.run(specification, store, workers=1)
     assert summary.done == 1
     (reason,) = summary.failures.values()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import glob
+import importlib
 import math
 import os
 import pathlib
@@ -106,7 +107,7 @@ def reconstruction(at, entry, folder, levels, pictures):
     kind = one_of(f"{at}.kind", table(at, entry, None, ("kind",))["kind"], ("tv", "network", "python"))
     if kind == "network":
         table(at, entry, ("kind", "name", "checkpoint"), need=("checkpoint",))
-        path = _existing(f"{at}.checkpoint", entry["checkpoint"], folder)
+        path = _checkpoint(f"{at}.checkpoint", str(entry["checkpoint"]), folder)
         return {"name": path.stem, **entry, "checkpoint": str(path), "sha256": material.file_hash(path)}
     if kind == "python":
         table(at, entry, ("kind", "name", "make", "options"), need=("make",))
@@ -227,6 +228,15 @@ def names(key, entries):
         if found.count(name) > 1:
             raise ValueError(f"{key}: expected different names, got {name!r} twice: give each a name")
     return found
+
+
+def _checkpoint(at, value, folder):
+    """A file, or the name of a network that comes with kspike."""
+    if pathlib.Path(value).suffix or (folder / value).is_file():
+        return _existing(at, value, folder)
+    nets = importlib.import_module("kspike.nets")
+    one_of(at, value, tuple(nets.bundled()))
+    return nets.checkpoint.WEIGHTS / f"{value}.safetensors"
 
 
 def _existing(at, value, folder):
