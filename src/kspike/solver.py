@@ -40,7 +40,7 @@ ROUNDING = {"complex64": 8, "complex128": 64}  # times eps max|A*y|: a change of
 OPENINGS = {
     "cold": ((20, 0.25), (20, 25.0), (5, 0.7)),
     "state": ((20, 0.18), (10, 7.0), (10, 0.7)),
-    "lifted": ((5, 0.7), (10, 7.0), (5, 0.7)),
+    "lifted": ((5, 0.7), (10, 7.0), (60, 0.7)),
 }
 PRECISE = 3e-5  # the aim of a solve that is differentiated at its solution
 DERIVATIVES = ("unrolled", "implicit")
