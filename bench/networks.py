@@ -3,9 +3,10 @@
 
     python bench/networks.py --plot docs/networks.png
 
-Held-out ellipses at the networks' size. For each image and level, lam of TV tuned on other images of that level, one
+Held-out ellipses at the networks' size. For each image and level: lam of TV tuned on other images of that level, one
 attack of each reconstruction at each location of the grid, the largest artifact chosen, and what each chosen
-perturbation does to each reconstruction. Rows go to the JSON lines of --rows; what is there is not computed again.
+perturbation does to each reconstruction. TV is attacked from the minus spike, the networks from --start. Rows go to the
+JSON lines of --rows; what is there is not computed again, so that a run can be killed and gone on with.
 """
 
 import argparse
@@ -30,6 +31,7 @@ def main():
     parser.add_argument("--images", type=int, default=3)
     parser.add_argument("--grid", type=int, default=2, help="locations along each side")
     parser.add_argument("--steps", type=int, default=15)
+    parser.add_argument("--start", nargs="+", default=["random"], help="of the attacks on networks")
     parser.add_argument("--rows", type=pathlib.Path, default=pathlib.Path("networks.jsonl"))
     parser.add_argument("--plot", type=pathlib.Path)
     parser.add_argument("--threads", type=int, default=1)
@@ -66,7 +68,7 @@ class TV:
 
     def __call__(self, y):
         """Rec(y)."""
-        return self.solver.solve(y, 8000).x
+        return self.solver.solve(y, 8000, 1e-4).x
 
 
 def tuned(mask, noise, kept={}):  # noqa: B006 (what was tuned stays tuned)
@@ -101,9 +103,9 @@ def attacks(recs, image, noise, _, arguments):
     y = A(image)
     found = {}
     for name, rec in recs.items():
-        target = rec.solver if name == "TV" else rec
+        target, start = (rec.solver, None) if name == "TV" else (rec, tuple(arguments.start))
         grid = (arguments.grid, arguments.grid)
-        found[name] = kspike.attack(target, y, noise=noise, grid=grid, steps=arguments.steps)
+        found[name] = kspike.attack(target, y, noise=noise, grid=grid, steps=arguments.steps, start=start)
     crossed = kspike.transfer(list(recs.values()), list(found.values()), y, A=A)
     spike = kspike.spike(A, next(iter(found.values())).location, noise * np.linalg.norm(y))
     plain = kspike.transfer(list(recs.values()), [-spike], y, A=A)
@@ -121,6 +123,11 @@ def picked(rows, key, **wanted):
     return np.array([row[key] for row in rows if all(row.get(name) == value for name, value in wanted.items())])
 
 
+def present(rows, what):
+    """The levels of noise of which there are rows."""
+    return sorted({row["noise"] for row in rows if row["what"] == what})
+
+
 def spread(values):
     """Mean and standard deviation."""
     return f"{values.mean():.2f} ± {values.std():.2f}"
@@ -129,12 +136,12 @@ def spread(values):
 def report(rows, names):
     """The tables, in Markdown."""
     header("noise", "zero-filled", *names, *(f"SSIM {name}" for name in names))
-    for noise in LEVELS:
+    for noise in present(rows, "quality"):
         psnr = [spread(picked(rows, "psnr", what="quality", noise=noise, rec=rec)) for rec in ("zero-filled", *names)]
         ssim = [f"{picked(rows, 'ssim', what='quality', noise=noise, rec=rec).mean():.3f}" for rec in names]
         line(f"{100 * noise:g} %", *psnr, *ssim)
     header("noise", *(f"alpha {name}" for name in names), *(f"artifact {name}" for name in names))
-    for noise in NOISES:
+    for noise in present(rows, "attack"):
         own = [{"what": "attack", "noise": noise, "rec": rec, "made for": rec} for rec in names]
         line(
             f"{100 * noise:g} %",
@@ -142,7 +149,7 @@ def report(rows, names):
             *(spread(picked(rows, "artifact", **which)) for which in own),
         )
     header("noise", "made for", *(f"artifact in {rec}" for rec in names), *(f"alpha in {rec}" for rec in names))
-    for noise in NOISES:
+    for noise in present(rows, "attack"):
         for source in ("spike", *names):
             which = [{"what": "attack", "noise": noise, "rec": rec, "made for": source} for rec in names]
             line(
@@ -169,19 +176,20 @@ def plot(rows, names, path):
     """Quality, amplification and transfer over the noise."""
     from kspike.plots import Chart, Series, charts
 
-    percent = [100 * noise for noise in NOISES]
+    levels, attacked = present(rows, "quality"), present(rows, "attack")
+    percent = [100 * noise for noise in attacked]
     quality = [
-        Series([100 * noise for noise in LEVELS], [picked(rows, "psnr", noise=n, rec=rec).mean() for n in LEVELS], rec)
+        Series([100 * noise for noise in levels], [picked(rows, "psnr", noise=n, rec=rec).mean() for n in levels], rec)
         for rec in ("zero-filled", *names)
     ]
 
     def mean(key, noise, rec, source):
         return picked(rows, key, **{"what": "attack", "noise": noise, "rec": rec, "made for": source}).mean()
 
-    alpha = [Series(percent, [mean("alpha", noise, rec, rec) for noise in NOISES], rec) for rec in names]
+    alpha = [Series(percent, [mean("alpha", noise, rec, rec) for noise in attacked], rec) for rec in names]
     pairs = [(rec, source) for source in ("TV", names[1]) for rec in ("TV", names[1])]
     crossed = [
-        Series(percent, [mean("units", noise, rec, source) for noise in NOISES], f"{rec}, made for {source}")
+        Series(percent, [mean("units", noise, rec, source) for noise in attacked], f"{rec}, made for {source}")
         for rec, source in pairs
     ]
     drawn = [
