@@ -112,7 +112,14 @@ class Record:
         words = result.get("skipped") or result.get("best") or result.get("seconds")
         print(*key, words, flush=True)
         if self.path is not None:
-            self.path.write_text(json.dumps(self.held, indent=1))
+            self.path.write_text(text(self.held))
+
+
+def text(held):
+    """The record as JSON, one run a line."""
+    runs = ",\n".join(f"{json.dumps(key)}: {json.dumps(run)}" for key, run in held["runs"].items())
+    rest = json.dumps({key: value for key, value in held.items() if key != "runs"})
+    return f'{rest[:-1]},\n"runs": {{\n{runs}\n}}}}\n'
 
 
 class Problems:
