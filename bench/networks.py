@@ -179,7 +179,11 @@ def plot(rows, names, path):
     levels, attacked = present(rows, "quality"), present(rows, "attack")
     percent = [100 * noise for noise in attacked]
     quality = [
-        Series([100 * noise for noise in levels], [picked(rows, "psnr", noise=n, rec=rec).mean() for n in levels], rec)
+        Series(
+            [100 * noise for noise in levels],
+            [picked(rows, "psnr", what="quality", noise=n, rec=rec).mean() for n in levels],
+            rec,
+        )
         for rec in ("zero-filled", *names)
     ]
 
