@@ -427,8 +427,14 @@ PYBIND11_MODULE(KSPIKE_MODULE, m, py::mod_gil_not_used()) {
   m.def("isa", [] {
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("x86-64-v4")) return "v4";
-    if (__builtin_cpu_supports("x86-64-v3")) return "v3";
+    // By their features, as not every compiler knows the levels' names.
+    const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                    __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+    const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                    __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                    __builtin_cpu_supports("avx512vl");
+    if (v4) return "v4";
+    if (v3) return "v3";
 #endif
     return "baseline";
   });

@@ -23,6 +23,7 @@ struct Shape {
 template <class F>
 void each_difference(Shape s, F d) {
   const int64_t n = 2 * s.cols;
+  if (n == 0) return;
   for (int64_t i = 0; i < s.rows; ++i) {
     const int64_t row = i * n, below = (i + 1 < s.rows ? i + 1 : 0) * n;
     for (int64_t j = 0; j < n; ++j) d(0, row + j, below + j);
@@ -35,6 +36,7 @@ void each_difference(Shape s, F d) {
 template <class T, class F>
 void each_adjoint(Shape s, T* out, F f) {
   const int64_t n = 2 * s.cols;
+  if (n == 0) return;
   for (int64_t i = 0; i < s.rows; ++i) {
     const int64_t row = i * n, above = (i > 0 ? i - 1 : s.rows - 1) * n;
     for (int64_t j = 0; j < n; ++j) out[row + j] = f(0, above + j) - f(0, row + j);

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import operator
 import os
 import struct
@@ -18,6 +19,7 @@ __all__ = ["read_image", "read_mask"]
 ARRAYS = (".npy", ".npz")
 PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 VOLUMES = (".h5", ".hdf5")
+LARGEST = 2**28  # pixels of an image, 16384 x 16384: what claims more is a header that lies, or a bomb
 H5_KEYS = ("kspace", "reconstruction_esc", "reconstruction_rss", "image")
 
 # What NumPy, Pillow and h5py raise for files that are not what their name says (a broken header may ask for petabytes).
@@ -133,7 +135,11 @@ def _read_array(path, key, favourite):
             else:
                 names = held.files
                 key = key or (names[0] if len(names) == 1 else favourite)
+                if key in names:
+                    _check_size(path, max((m.file_size for m in held.zip.infolist()), default=0), 16 * LARGEST, "bytes")
                 found = held[key] if key in names else None
+    except _Refused:
+        raise
     except BROKEN as error:
         raise _refusal(path, "an array of numbers", error) from None
     if found is None:
@@ -171,7 +177,8 @@ def _read_volume(path, key, index):
     h5py = _need("h5py", "h5py", path)
     try:
         with h5py.File(path, "r") as file:
-            shapes = {name: item.shape for name, item in file.items() if isinstance(item, h5py.Dataset) and item.shape}
+            own = [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
+            shapes = {name: file[name].shape for name in own if isinstance(file[name], h5py.Dataset) and file[name].shape}
             fitting = [name for name in H5_KEYS if len(shapes.get(name, ())) in (2, 3)]
             name = key or (fitting[0] if fitting else None)
             if name not in shapes or len(shapes[name]) not in (2, 3):
@@ -180,6 +187,9 @@ def _read_volume(path, key, index):
                     + (", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "no array")
                 )
             data = file[name]
+            if data.external or data.is_virtual:
+                raise _Refused(f"{path}: expected numbers in the file itself, got {name} that lies in other files")
+            _check_size(path, math.prod(data.shape[-2:]), LARGEST, "pixels")
             if len(data.shape) == 3:
                 data = data[_index(path, index, data.shape[0], default=data.shape[0] // 2)]
             else:
@@ -199,6 +209,12 @@ def _read_volume(path, key, index):
 
 class _Refused(ValueError):
     """A refusal of ours inside a `try` that turns a library's errors into one."""
+
+
+def _check_size(path, size, most, unit):
+    """Refuse what is too large, before it is read."""
+    if size > most:
+        raise _Refused(f"{path}: expected at most {most} {unit}, got {size}")
 
 
 def _index(path, index, count, default):

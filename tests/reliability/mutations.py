@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: MIT
+"""Faults planted in the kernels, one at a time, each of which the suite must catch.
+
+A fault is an edit of one place of csrc, compiled into a copy of the package, on which the tests of the engine are run.
+Faults that only a GPU or its emulator can have, missing barriers among them, are planted by tests/cuda/exercise.py.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+
+import build
+
+TITLE = "Planted faults"
+SUITE = ["tests/test_kernels.py", "tests/test_plan.py", "tests/test_cpp.py"]
+# what it is -> (file, old, new)
+FAULTS: dict[str, tuple[str, str, str]] = {}
+
+
+def caught(fault):
+    """Whether the tests fail with the fault planted, and the first that does."""
+    with tempfile.TemporaryDirectory() as folder:
+        there = build.package(folder, "-O1", "-g0", edits=[FAULTS[fault]])
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:benchmark"]
+        done = subprocess.run(
+            [*command, *SUITE, "-k", "cpp and not instruction and not level"],
+            cwd=build.ROOT,
+            env=build.environment(there),
+            capture_output=True,
+            text=True,
+        )
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return done.returncode == 1 and bool(failed), failed[0].split(" - ")[0] if failed else "nothing failed"
+
+
+def run(minutes):
+    """Plant every fault; in the short version the first."""
+    table, passed = [], True
+    for fault in list(FAULTS)[: None if minutes >= 1 else 1]:
+        found, by = caught(fault)
+        passed &= found
+        table.append((fault, by, "caught"))
+    return passed, table

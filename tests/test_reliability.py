@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: MIT
+"""The campaigns of tests/reliability in their short versions."""
+
+import importlib
+import shutil
+
+import pytest
+
+pytest.importorskip("kspike._core", reason="the C++ engine was not built")
+
+
+@pytest.mark.parametrize("name", ["accuracy", "adjoints", "agreement", "edges", "bindings", "readers"])
+def test_the_campaign_passes(name):
+    passed, table = importlib.import_module(name).run(0)
+    assert table and passed, table
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to compile the engine with")
+@pytest.mark.parametrize("name", ["sanitizers", "mutations"])
+def test_the_campaign_of_other_builds_passes(name):
+    passed, table = importlib.import_module(name).run(0)
+    assert table and passed, table
+
+
+def test_an_interrupted_solve_answers_and_its_plan_lives_on():
+    from endurance import ANSWER, interruption
+
+    seconds, same = interruption("cpp", 256)
+    assert seconds <= ANSWER and same
