@@ -120,20 +120,21 @@ class Plan {
 
   void iterate(State& state, const T* y, T* x, double t, double rho, double relax,
                int64_t iterations, const double* stop, Tape* tape, const T* rhs, int64_t* count,
-               double* change) {
+               double* change, Watch& watch) {
     with_stencils([&](auto stencils) {
       iterate<decltype(stencils)>(state, y, x, t, rho, relax, iterations, stop, tape, rhs, count,
-                                  change);
+                                  change, watch);
     });
   }
   void tangent(State& state, const Tape& tape, const T* g, T* dx, double rho, double relax,
-               int64_t iterations) {
+               int64_t iterations, Watch& watch) {
     with_stencils([&](auto stencils) {
-      tangent<decltype(stencils)>(state, tape, g, dx, rho, relax, iterations);
+      tangent<decltype(stencils)>(state, tape, g, dx, rho, relax, iterations, watch);
     });
   }
-  void reverse(const Tape& tape, const T* g, T* y, T* w, double rho, double relax) {
-    with_stencils([&](auto stencils) { reverse<decltype(stencils)>(tape, g, y, w, rho, relax); });
+  void reverse(const Tape& tape, const T* g, T* y, T* w, double rho, double relax, Watch& watch) {
+    with_stencils(
+        [&](auto stencils) { reverse<decltype(stencils)>(tape, g, y, w, rho, relax, watch); });
   }
 
  private:
@@ -156,7 +157,7 @@ class Plan {
   template <class Stencils>
   void iterate(State& state, const T* y, T* x, double t, double rho, double relax,
                int64_t iterations, const double* stop, Tape* tape, const T* rhs, int64_t* count,
-               double* change) {
+               double* change, Watch& watch) {
     if (tape)
       for (Steps& steps : *tape) append(steps, static_cast<size_t>(iterations));
     const typename S::V threshold = S::all(static_cast<T>(t)),
@@ -180,6 +181,7 @@ class Plan {
           while (n < iterations) {
             ++n;
             columns<Data::kSamples>(image.h.data(), rho, relax, team, k);
+            watch.look();  // between two barriers, so that all read the same after the second
             const bool check = stop && n % kCheck == 0;
             typename P::Output output{nullptr, static_cast<T>(1 / relax)};
             if (check || n == iterations) output.image = x + i * image_size();
@@ -195,6 +197,7 @@ class Plan {
               passes_.template row_pass<kStep>(image.h.data(), stencil, team, k, rhs, output);
             }
             team.wait();
+            if (watch.ended()) break;
             if (!check) continue;
             if (n > kCheck) moved = team.largest_change();
             if (moved <= stop[i]) break;
@@ -212,7 +215,7 @@ class Plan {
   // g.
   template <class Stencils>
   void tangent(State& state, const Tape& tape, const T* g, T* dx, double rho, double relax,
-               int64_t iterations) {
+               int64_t iterations, Watch& watch) {
     const typename S::V relaxation = S::all(static_cast<T>(relax));
     each_image(static_cast<int64_t>(state.size()), kRhs, [&](int64_t i, Team<T>& team, int k) {
       if (iterations == 0) return;
@@ -225,8 +228,9 @@ class Plan {
       if (k == 0) image.t = std::numeric_limits<double>::quiet_NaN();
       team.wait();
       typename Stencils::UpdateTangent stencil{image.w.data(), relaxation, record};
-      for (int64_t n = 1; n < iterations; ++n) {
+      for (int64_t n = 1; n < iterations && !watch.ended(); ++n) {
         columns<Data::kNone>(h, rho, relax, team, k);
+        watch.look();
         passes_.template row_pass<kStep>(h, stencil, team, k, true);
         team.wait();
       }
@@ -240,7 +244,7 @@ class Plan {
   // The exact adjoint of the steps on the tape: y <- the cotangent of the data, w <- that of the
   // first state.
   template <class Stencils>
-  void reverse(const Tape& tape, const T* g, T* y, T* w, double rho, double relax) {
+  void reverse(const Tape& tape, const T* g, T* y, T* w, double rho, double relax, Watch& watch) {
     const typename S::V relaxation = S::all(static_cast<T>(relax));
     each_image(static_cast<int64_t>(tape.size()), kSpectrum | kField | kTotal,
                [&](int64_t i, Team<T>& team, int k) {
@@ -251,8 +255,9 @@ class Plan {
                  T* h = team.h.data();
                  passes_.rows_forward(g + i * image_size(), static_cast<T>(1 / relax), h, team, k);
                  team.wait();
-                 for (size_t n = tape[i].count; n-- > 0;) {
+                 for (size_t n = tape[i].count; n-- > 0 && !watch.ended();) {
                    columns<Data::kTotal>(h, rho, relax, team, k);
+                   watch.look();
                    typename Stencils::UpdateAdjoint stencil{team.w.data(), relaxation,
                                                             step<Stencils>(tape[i], n)};
                    if (n > 0)

@@ -61,6 +61,17 @@ Norm norm_of(const std::string& name) {
   throw py::value_error("norm: expected separable, modulus or isotropic, got " + name);
 }
 
+// Ctrl-C ends a long call: signals are looked for where Python handles them, in the main thread.
+Watch watch_signals() {
+  return Watch([] {
+    py::gil_scoped_acquire held;
+    return PyErr_CheckSignals() != 0;
+  });
+}
+void raise_if_ended(const Watch& watch) {
+  if (watch.ended()) throw py::error_already_set();
+}
+
 template <class T>
 void register_kernels(py::module_& m) {
   using A = Array<T>;
@@ -357,6 +368,7 @@ void register_plan(py::module_& m, const std::string& suffix) {
             py::array_t<double> change(batch);
             std::fill_n(count.mutable_data(), batch, 0);
             std::fill_n(change.mutable_data(), batch, std::numeric_limits<double>::infinity());
+            Watch watch = watch_signals();
             {
               const T* from = in(y);
               T* to = out(x);
@@ -366,8 +378,9 @@ void register_plan(py::module_& m, const std::string& suffix) {
               double* changes = change.mutable_data();
               Unlocked unlocked;
               e->iterate(state.images, from, to, t, rho, relax, iterations, threshold,
-                         tape ? &tape->images : nullptr, image, counts, changes);
+                         tape ? &tape->images : nullptr, image, counts, changes, watch);
             }
+            raise_if_ended(watch);
             return py::make_tuple(count, change);
           },
           py::arg("state"), no("y"), no("x"), py::arg("t"), py::arg("rho"), py::arg("relax"),
@@ -387,8 +400,12 @@ void register_plan(py::module_& m, const std::string& suffix) {
               if (image.count == 0) throw py::value_error("tape: expected at least one step");
             const T* from = in(g);
             T* to = out(dx);
-            Unlocked unlocked;
-            e->tangent(state.images, tape.images, from, to, rho, relax, iterations);
+            Watch watch = watch_signals();
+            {
+              Unlocked unlocked;
+              e->tangent(state.images, tape.images, from, to, rho, relax, iterations, watch);
+            }
+            raise_if_ended(watch);
           },
           py::arg("state"), py::arg("tape"), no("g"), no("dx"), py::arg("rho"), py::arg("relax"),
           py::arg("iterations"))
@@ -404,8 +421,12 @@ void register_plan(py::module_& m, const std::string& suffix) {
             expect(w, "w", {batch, 2, e->passes().rows(), e->passes().cols()});
             const T* from = in(g);
             T *to_y = out(y), *to_w = out(w);
-            Unlocked unlocked;
-            e->reverse(tape.images, from, to_y, to_w, rho, relax);
+            Watch watch = watch_signals();
+            {
+              Unlocked unlocked;
+              e->reverse(tape.images, from, to_y, to_w, rho, relax, watch);
+            }
+            raise_if_ended(watch);
           },
           py::arg("tape"), no("g"), no("y"), no("w"), py::arg("rho"), py::arg("relax"));
 }

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <mutex>
@@ -122,6 +123,28 @@ class Pool {
   unsigned round_ = 0;
   int left_ = 0;
   bool stopping_ = false;
+};
+
+// Whether a long call shall end early. The calling thread looks outside, ten times a second, by a
+// function that says so; the others only read what it found.
+class Watch {
+ public:
+  explicit Watch(std::function<bool()> ends) : ends_(std::move(ends)) {}
+  void look() {
+    if (std::this_thread::get_id() != caller_ || ended()) return;
+    const auto now = std::chrono::steady_clock::now();
+    if (now < next_) return;
+    next_ = now + std::chrono::milliseconds(100);
+    if (ends_()) ended_.store(true, std::memory_order_relaxed);
+  }
+  bool ended() const { return ended_.load(std::memory_order_relaxed); }
+
+ private:
+  const std::function<bool()> ends_;
+  const std::thread::id caller_ = std::this_thread::get_id();
+  std::chrono::steady_clock::time_point next_ =
+      std::chrono::steady_clock::now() + std::chrono::milliseconds(100);
+  std::atomic<bool> ended_{false};
 };
 
 }  // namespace kspike

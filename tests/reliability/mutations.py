@@ -16,13 +16,28 @@ import build
 TITLE = "Planted faults"
 SUITE = ["tests/test_kernels.py", "tests/test_plan.py", "tests/test_cpp.py"]
 # what it is -> (file, old, new)
-FAULTS: dict[str, tuple[str, str, str]] = {}
+FAULTS: dict[str, tuple[str, str, str]] = {
+    "sign: the reflected tangent": ("scalar.hpp", "choose(on, dw, -dw)", "choose(on, -dw, dw)"),
+    "wrap-around: the row below the last": ("stencil.hpp", "(i + 1 < s.rows ? i + 1 : 0)", "(i + 1 < s.rows ? i + 1 : i)"),
+    "off by one: the step of the tape": ("admm.hpp", "(*tape)[i].count + n - 1)", "(*tape)[i].count)"),
+    "wrong mask bit: real for imaginary": ("stencil.hpp", "static_cast<int>(k & 1)) & 1", "1 - static_cast<int>(k & 1)) & 1"),
+    "stale scratch: the total of the last reverse": ("admm.hpp", "team.total.clear();", ""),
+    "stale state: the threshold of the last call": ("admm.hpp", "rhs || !(image.t == t)", "rhs || image.t != image.t"),
+    "missing barrier: rows before columns": (
+        "admm.hpp",
+        "passes_.rows_forward(x + i * image_size(), T(1), h, team, k);\n      team.wait();",
+        "passes_.rows_forward(x + i * image_size(), T(1), h, team, k);",
+    ),
+    "sign: the phase of the centring": ("passes.hpp", "return rotate<-1>(", "return rotate<1>("),
+    "the mean, where nothing determines it": ("admm.hpp", "if (passes_.mean_sampled()) return;", "return;"),
+    "over-relaxation: of the dual too": ("scalar.hpp", "(relax * clip(w, t) + step)", "(clip(w, t) + step)"),
+}
 
 
 def caught(fault):
     """Whether the tests fail with the fault planted, and the first that does."""
     with tempfile.TemporaryDirectory() as folder:
-        there = build.package(folder, "-O1", "-g0", edits=[FAULTS[fault]])
+        there = build.package(folder, "-O0", "-g0", edits=[FAULTS[fault]])
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:benchmark"]
         done = subprocess.run(
             [*command, *SUITE, "-k", "cpp and not instruction and not level"],
