@@ -177,7 +177,8 @@ def _times(v, factor):
 
 
 def _norm(v):
-    return np.sqrt(np.square(v.view(v.real.dtype)).sum(-1, keepdims=True))
+    """||v||_2 of each row, in double: squares of single precision overflow from 1e19 on."""
+    return np.sqrt(np.square(v.view(v.real.dtype).astype(np.float64)).sum(-1, keepdims=True))
 
 
 def _nonzero(size):

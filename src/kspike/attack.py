@@ -252,7 +252,7 @@ def attack(
         amplification=float(alphas[index]),
         artifact_max=float(maxima[index]),
         image_perturbation_max=float(np.abs(r).max()),
-        units=float(maxima[index] / np.linalg.norm(e) * np.sqrt(e.size / clean.size)),
+        units=float(maxima[index] / np.linalg.norm(e.astype(np.complex128)) * np.sqrt(e.size / clean.size)),
         locations=locations,
         perturbations=np.stack(es).reshape(*table, e.size),
         amplifications=np.array(alphas).reshape(table),
@@ -352,7 +352,7 @@ def _budget(noise, eta, y, ball):
         raise TypeError(f"noise, eta: expected exactly one of the two, got noise={noise!r}, eta={eta!r}")
     if eta is not None:
         return door.number("eta", eta, 0)
-    size = float(ball.size(y[None])[0, 0]) if ball.norm in ("linf", "l1") else float(np.linalg.norm(y))
+    size = float(ball.size(y[None])[0, 0])
     if not size:
         raise ValueError("noise: y is zero, so the budget noise ||y|| would be: give eta")
     return door.number("noise", noise, 0) * size

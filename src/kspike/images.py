@@ -178,7 +178,9 @@ def _read_volume(path, key, index):
     try:
         with h5py.File(path, "r") as file:
             own = [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
-            shapes = {name: file[name].shape for name in own if isinstance(file[name], h5py.Dataset) and file[name].shape}
+            shapes = {
+                name: file[name].shape for name in own if isinstance(file[name], h5py.Dataset) and file[name].shape
+            }
             fitting = [name for name in H5_KEYS if len(shapes.get(name, ())) in (2, 3)]
             name = key or (fitting[0] if fitting else None)
             if name not in shapes or len(shapes[name]) not in (2, 3):

@@ -81,7 +81,7 @@ class Objective:
         else:
             a = flat - r
         a = weights * a
-        size = np.linalg.norm(a, axis=-1, keepdims=a.ndim > 1)
+        size = np.linalg.norm(a.astype(np.complex128), axis=-1, keepdims=a.ndim > 1)  # squares overflow in single
         size = float(size) if isinstance(size, np.generic) else size
         scale = 2.0 if self.squared else 1 / (size + (size == 0))
         return sign * (size**2 if self.squared else size), sign * scale * weights * a * direction

@@ -51,7 +51,9 @@ def page(record):
         verdict = "passed" if found["passed"] else "**failed**"
         head += f"| {found['title']} | {verdict} | {found['date']}, {found['commit']} | {found['seconds']:.0f} s |\n"
         rows = "".join(f"| {' | '.join(c.replace('|', chr(92) + '|') for c in row)} |\n" for row in found["table"])
-        parts.append(f"\n## {found['title']}\n\n{found['about']}\n\n| | measured | allowed |\n| --- | --- | --- |\n{rows}")
+        parts.append(
+            f"\n## {found['title']}\n\n{found['about']}\n\n| | measured | allowed |\n| --- | --- | --- |\n{rows}"
+        )
     return head + "".join(parts) + (HERE / "contract.md").read_text()
 
 

@@ -178,7 +178,9 @@ def plan(draws):
         elif method == 5 and tape is not None:
             allowed(made.tangent, state, tape, image(), image(), number(), number(), count)
         elif method == 6 and tape is not None:
-            allowed(made.reverse, tape, image(), samples(), array(draws, (batch, 2, rows, cols), dtype), number(), number())
+            allowed(
+                made.reverse, tape, image(), samples(), array(draws, (batch, 2, rows, cols), dtype), number(), number()
+            )
         else:
             allowed(state.field)
             state = state.copy()

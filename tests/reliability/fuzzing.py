@@ -76,7 +76,13 @@ def main(name, seconds):
         target.one(atheris.FuzzedDataProvider(data))
 
     scratch = os.environ["KSPIKE_FUZZ"]
-    limits = ["-rss_limit_mb=4096", "-timeout=60", "-max_len=4096", "-print_final_stats=1", f"-artifact_prefix={scratch}/"]
+    limits = [
+        "-rss_limit_mb=4096",
+        "-timeout=60",
+        "-max_len=4096",
+        "-print_final_stats=1",
+        f"-artifact_prefix={scratch}/",
+    ]
     atheris.Setup([sys.argv[0], f"-max_total_time={seconds}", *limits, scratch], once)
     atheris.Fuzz()
 
