@@ -177,10 +177,8 @@ def _read_volume(path, key, index):
     h5py = _need("h5py", "h5py", path)
     try:
         with h5py.File(path, "r") as file:
-            own = [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
-            shapes = {
-                name: file[name].shape for name in own if isinstance(file[name], h5py.Dataset) and file[name].shape
-            }
+            own = [file[name] for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
+            shapes = {x.name[1:]: x.shape for x in own if isinstance(x, h5py.Dataset) and x.shape}
             fitting = [name for name in H5_KEYS if len(shapes.get(name, ())) in (2, 3)]
             name = key or (fitting[0] if fitting else None)
             if name not in shapes or len(shapes[name]) not in (2, 3):

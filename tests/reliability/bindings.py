@@ -2,8 +2,8 @@
 """Bad input to the bindings and to the public kernels: shapes, strides, dtypes, read-only and overlapping arrays, NaN.
 
 A call is refused by a TypeError or a ValueError, or does what the reference does; nothing else may come of it, and no
-memory may be lost. Arrays of more than 2^31 elements are simulated by strides of zero. The long version is guided by the
-coverage of the C++ code, compiled by Clang with the address sanitizer.
+memory may be lost. Arrays of more than 2^31 elements are simulated by strides of zero. The long version is guided by
+the coverage of the C++ code, compiled by Clang with the address sanitizer.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import gc
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 

@@ -28,7 +28,7 @@ def resident():
 
 
 def attacks(minutes):
-    """Attacks of changing size, mask, norm and ball for so long: how many, and how far memory grew after the first tenth."""
+    """Attacks of changing size, mask, norm and ball for so long: how many, and how far memory grew once warm."""
     end, count, start = time.monotonic() + 60 * minutes, 0, None
     begin = time.monotonic() + 6 * minutes
     while time.monotonic() < end or count < 12:
@@ -49,7 +49,7 @@ def attacks(minutes):
 
 
 def interruption(backend, n):
-    """Seconds from SIGINT inside a solve of n x n to KeyboardInterrupt, and whether the plan still computes the same."""
+    """Seconds from SIGINT inside a solve of n x n to KeyboardInterrupt; whether the plan computes as before."""
     mask = kspike.radial_mask((n, n), lines=40)
     tv = kspike.TVSolver(mask, lam=5e-3, backend=backend, threads=2)
     y = tv.A(kspike.ellipses((n, n), seed=0))

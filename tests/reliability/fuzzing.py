@@ -2,7 +2,7 @@
 """Fuzzing with and without guidance: a target is a module with `one(draws)`, which raises on a finding.
 
 Without: draws from seeded random numbers, for the suite. With: by the coverage of the code, by Atheris, in a process of
-its own, `python fuzzing.py TARGET SECONDS`; C++ counts for it if it was compiled by Clang with -fsanitize=fuzzer-no-link.
+its own, `python fuzzing.py TARGET SECONDS`; C++ counts if Clang compiled it with -fsanitize=fuzzer-no-link.
 """
 
 from __future__ import annotations

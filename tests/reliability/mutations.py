@@ -20,14 +20,14 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     "sign: the reflected tangent": ("scalar.hpp", "choose(on, dw, -dw)", "choose(on, -dw, dw)"),
     "wrap-around: the row below the last": (
         "stencil.hpp",
-        "(i + 1 < s.rows ? i + 1 : 0)",
-        "(i + 1 < s.rows ? i + 1 : i)",
+        "i + 1 < s.rows ? i + 1 : 0",
+        "i + 1 < s.rows ? i + 1 : i",
     ),
     "off by one: the step of the tape": ("admm.hpp", "(*tape)[i].count + n - 1)", "(*tape)[i].count)"),
     "wrong mask bit: real for imaginary": (
         "stencil.hpp",
         "static_cast<int>(k & 1)) & 1",
-        "1 - static_cast<int>(k & 1)) & 1",
+        "static_cast<int>(~k & 1)) & 1",
     ),
     "stale scratch: the total of the last reverse": ("admm.hpp", "team.total.clear();", ""),
     "stale state: the threshold of the last call": ("admm.hpp", "rhs || !(image.t == t)", "rhs || image.t != image.t"),

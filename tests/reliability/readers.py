@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Hostile files: truncated, bit-flipped, bombs, pickles, headers that lie. Refused by one line, or read as what they are.
+"""Hostile files: truncated, bit-flipped, bombs, pickles, headers that lie. Refused by one line, or read as they are.
 
 A case may take ten seconds and 600 MiB at most, and must execute nothing. The whole runs in a process of its own with a
 limit on its memory, so that a crash of a library beneath is seen and survives nowhere else.

@@ -6,7 +6,6 @@ The engine is compiled again with the checks, at the baseline and at the best le
 
 from __future__ import annotations
 
-import pathlib
 import re
 import subprocess
 import sys
@@ -18,14 +17,7 @@ from kspike._backends import cpp
 
 TITLE = "Sanitizers"
 MARCH = {"baseline": "x86-64", "v3": "x86-64-v3", "v4": "x86-64-v4"}
-SUITE = (
-    "test_kernels.py",
-    "test_plan.py",
-    "test_public_kernels.py",
-    "test_norms.py",
-    "test_operators.py",
-    "test_cpp.py",
-)
+SUITE = ("kernels", "plan", "public_kernels", "norms", "operators", "cpp")
 ELSEWHERE = (  # what measures memory, other modules, or processes that the sanitizer is not loaded into
     "not instruction and not levels_agree and not unknown_level and not fork and not one_field_and_one_spectrum"
     " and not every_length and not numba and not reference and not paper"
@@ -55,13 +47,12 @@ def under(kind, level, tests, folder):
 def run(minutes):
     """All of the suite that concerns the engine; in the short version a few tests at one level."""
     threads = "threads or shared or large_odd"
-    suite = [str(pathlib.Path("tests") / name) for name in SUITE]
-    jobs = [
-        ("address and undefined behaviour", level, [*suite, "-k", ELSEWHERE]) for level in ("baseline", cpp._core.isa())
-    ]
+    suite = [f"tests/test_{name}.py" for name in SUITE]
+    memory, levels = "address and undefined behaviour", ("baseline", cpp._core.isa())
+    jobs = [(memory, level, [*suite, "-k", ELSEWHERE]) for level in levels]
     jobs.append(("threads", cpp._core.isa(), [*suite, "-k", f"({threads}) and {ELSEWHERE}"]))
     if minutes < 1:
-        jobs = [(jobs[1][0], jobs[1][1], ["tests/test_cpp.py", "-k", "large_odd or derivatives_do_not"])]
+        jobs = [(memory, "baseline", ["tests/test_cpp.py", "-k", "large_odd or derivatives_do_not"])]
     table, passed = [], True
     for kind, level, tests in jobs:
         with tempfile.TemporaryDirectory() as folder:
