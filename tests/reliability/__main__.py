@@ -77,7 +77,7 @@ def main():
         record[name] = {
             "title": module.TITLE,
             "about": " ".join(module.__doc__.partition("\n")[0::2]).replace("\n", " ").strip(),
-            "passed": passed,
+            "passed": bool(passed),
             "table": table,
             "date": time.strftime("%Y-%m-%d"),
             "commit": commit(),
