@@ -44,13 +44,15 @@ def plan_of(rng, sides):
 def outputs(module, problem, dtype, norm):
     """What one engine makes of a problem: iteration, tangent on the support of the w that is given, transforms."""
     mask, y, w, g, t, rho, relax, iterations = problem
-    y, w, g = (a.astype(dtype) for a in (y, w, g))
+    xp = getattr(module, "cupy", np)  # the emulated CUDA engine has arrays of its own
+    y, w, g = (xp.asarray(a.astype(dtype)) for a in (y, w, g))
     plan = module.Plan(mask, np.dtype(dtype), 1, norm)
-    state, x, dx = plan.state(w), np.empty_like(g), np.empty_like(g)
+    state, x, dx, image = plan.state(w), *(xp.empty(g.shape, dtype) for _ in range(3))
     plan.tangent(plan.state(w), plan.freeze(state, t), g, dx, rho, relax, iterations)
     plan.iterate(state, y, x, t, rho, relax, iterations)
-    samples, image = plan.forward(g, out=np.empty_like(y)), plan.adjoint(y, out=np.empty_like(g))
-    return {"x": x, "w": state.field(), "dx": dx, "A g": samples, "A* y": image}
+    samples = plan.forward(g, out=xp.empty(y.shape, dtype))
+    found = {"x": x, "w": state.field(), "dx": dx, "A g": samples, "A* y": plan.adjoint(y, out=image)}
+    return {name: a if xp is np else xp.asnumpy(a) for name, a in found.items()}
 
 
 def difference(found, expected, dtype, iterations):

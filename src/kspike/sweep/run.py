@@ -76,6 +76,7 @@ def run(specification, store, *, shard=(0, 1), workers=None, timeout=None, retry
             pool.work()
         finally:
             pool.close()
+            store.tidy()
     summary.seconds = time.perf_counter() - start
     return summary
 
@@ -94,7 +95,7 @@ class _Worker:
         if crowd > 1:
             environment |= {name: os.environ.get(name, "1") for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), package]))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "kspike.sweep.worker", str(folder)],
             stdin=subprocess.PIPE,

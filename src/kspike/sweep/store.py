@@ -61,6 +61,10 @@ class Store:
             reason = f"expected a folder that can be written to, got: {error.strerror}"
             raise OSError(error.errno, reason, str(self.folder)) from None
         (self.folder / f"probe-{os.getpid()}").unlink()
+        self.tidy()
+
+    def tidy(self):
+        """Remove what dead processes of this machine were writing."""
         for path in self.folder.rglob(f"*.{HOST}.*.tmp"):
             if not _alive(int(path.name.split(".")[-2])):
                 path.unlink(missing_ok=True)
