@@ -19,7 +19,7 @@ __all__ = ["read_image", "read_mask"]
 ARRAYS = (".npy", ".npz")
 PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 VOLUMES = (".h5", ".hdf5")
-LARGEST = 2**28  # pixels of an image, 16384 x 16384: what claims more is a header that lies, or a bomb
+LARGEST = 2**26  # pixels of an image, 8192 x 8192: what claims more is a header that lies, or a bomb
 H5_KEYS = ("kspace", "reconstruction_esc", "reconstruction_rss", "image")
 
 # What NumPy, Pillow and h5py raise for files that are not what their name says (a broken header may ask for petabytes).
@@ -68,8 +68,11 @@ def read_image(path, *, slice=None, size=None, key=None):
     if full_scale is None:
         full_scale = largest if largest > 1 or kind in VOLUMES else 1
     dtype = np.complex64 if image.dtype.kind == "c" else np.float32
-    wide = image.astype(np.promote_types(image.dtype, np.float64), copy=False)
-    return np.ascontiguousarray(wide / (full_scale or 1), dtype=dtype)
+    try:
+        wide = image.astype(np.promote_types(image.dtype, np.float64), copy=False)
+        return np.ascontiguousarray(wide / (full_scale or 1), dtype=dtype)
+    except MemoryError:
+        raise ValueError(f"{path}: expected an image that fits in memory, got {image.shape}") from None
 
 
 def read_mask(path, *, key=None):
@@ -156,6 +159,7 @@ def _read_picture(path, index):
         with open(path, "rb") as file, pillow.open(file) as picture:
             frames = getattr(picture, "n_frames", 1)
             picture.seek(_index(path, index, frames, default=frames // 2))
+            _check_size(path, math.prod(picture.size), LARGEST, "pixels")
             mode = picture.mode
             if mode in ("1", "L", "F") or mode.startswith("I"):
                 grey = np.asarray(picture)
