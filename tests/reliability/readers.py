@@ -230,11 +230,12 @@ def one(draws):
 
 def child(count):
     """All hostile files and `count` damaged ones, with the memory limited; prints how many were refused."""
+    files = hostile()
     prepare()
     size = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (size + BYTES, size + BYTES))
     refused = 0
-    for name, (suffix, data) in hostile_files.items():
+    for name, (suffix, data) in files.items():
         print("hostile:", name, file=sys.stderr, flush=True)
         signal.alarm(SECONDS)
         refused += read(suffix, data) == 2
@@ -242,7 +243,7 @@ def child(count):
     for i in range(count):
         print("damaged:", i, file=sys.stderr, flush=True)
         one(fuzzing.Draws((2, i)))
-    print(len(hostile_files), refused)
+    print(len(files), refused)
 
 
 def run(minutes):
@@ -272,5 +273,4 @@ def run(minutes):
 
 
 if __name__ == "__main__":
-    hostile_files = hostile()
     child(int(sys.argv[1]))
