@@ -63,8 +63,8 @@ class Problem:
         return (self.objective(x, functional) - lower) / lower
 
 
-def write(path, n, gradients=(), functionals=FUNCTIONALS):
-    """Make the problem of size n: bound the optima, if it can be to 2e-8 (beyond 256: 1e-6), and differentiate."""
+def write(path, n, gradients=()):
+    """Make the problem of size n: bound the optima to 2e-8 (beyond 256: 1e-7), and differentiate."""
     import kspike
 
     mask, rng = kspike.radial_mask((n, n), LINES), np.random.default_rng(SEED)
@@ -73,7 +73,7 @@ def write(path, n, gradients=(), functionals=FUNCTIONALS):
     e = rng.standard_normal(clean.shape) + 1j * rng.standard_normal(clean.shape)
     y = clean + NOISE * np.linalg.norm(clean) / np.linalg.norm(e) * e
     held = {"mask": mask, "y": y, "lam": LAM}
-    for functional in functionals:
+    for functional in FUNCTIONALS:
         held[functional] = bounds(mask, y, functional)
     for iterations in gradients:
         _, pullback = kspike.TVSolver(mask, LAM, rho=RHO, relax=1.0, dtype="complex128").vjp(y, iterations=iterations)
@@ -97,10 +97,9 @@ def bounds(mask, y, functional):
         k[mask] = y
         mask, k = (mirror(v) for v in (mask, k))
         mask, y = np.ascontiguousarray(mask), k[mask]
-    tv = kspike.TVSolver(mask, LAM, dtype="complex128", norm=norm, threads=2)
-    aim, most = (2e-8, 40) if len(mask) <= 256 else (1e-6, 12)
-    state = None
-    for _ in range(most):
+    tv = kspike.TVSolver(mask, LAM, rho=0.3, dtype="complex128", norm=norm, threads=2)
+    aim, state = 2e-8 if len(mask) <= 256 else 1e-7, None
+    for _ in range(40):
         info = state = tv.solve(y, 250, 0, state=state)
         proof = info.certificate
         if proof.relative <= aim:

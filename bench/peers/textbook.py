@@ -5,7 +5,7 @@ import numpy as np
 
 FUNCTIONAL = "separable"
 LADDER = False
-SETTINGS = tuple({"rho": rho, "relax": relax} for rho in (0.3, 0.1, 1.0, 0.03) for relax in (1.8, 1.0))
+SETTINGS = tuple({"rho": rho, "relax": relax} for rho in (0.2, 0.3, 0.15, 0.1) for relax in (1.9, 1.8, 1.0))
 
 
 def numpy(problem, dtype, threads, rho, relax):

@@ -11,7 +11,7 @@ import numpy as np
 
 FUNCTIONAL = "separable"
 LADDER = False
-SETTINGS = tuple({"rho": rho} for rho in (0.3, 0.1, 1.0))
+SETTINGS = tuple({"rho": rho} for rho in (0.2, 0.3, 0.15, 0.1))
 
 
 def _modules():

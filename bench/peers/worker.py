@@ -27,7 +27,7 @@ def main():
     parser.add_argument("--counts", type=lambda t: [int(v) for v in t.split(",")])
     parser.add_argument("--setting", type=json.loads, help="to time")
     parser.add_argument("--settings", type=json.loads, help="to count, instead of the contestant's own")
-    parser.add_argument("--budget", type=float, default=60, help="seconds")
+    parser.add_argument("--budget", type=float, default=60, help="CPU seconds to count a setting's iterations")
     arguments = parser.parse_args()
     for name in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
         os.environ[f"{name}_NUM_THREADS"] = str(arguments.threads)
@@ -50,37 +50,45 @@ def load(arguments):
 
 
 def find(arguments):
-    """The fewest iterations to each gap, over the settings: {aim: [iterations, setting]}."""
+    """The fewest iterations to each gap, over the settings: {aim: [iterations, setting]}.
+
+    A setting is given up after so many CPU seconds of its own, looks not counted; what it reached is in its curve.
+    """
     module, problem = load(arguments)
     make, aims = module.CONTESTANTS[arguments.name], sorted(arguments.aims, reverse=True)
     best, runs = {aim: None for aim in aims}, []
     for setting in arguments.settings or module.SETTINGS:
         run = make(problem, arguments.dtype, arguments.threads, **setting)
-        left, curve, start = list(aims), [], time.monotonic()
+        left, curve, spent = list(aims), [], [cpu(), 0.0]  # where the clock stood, and seconds of looks
 
-        def look(k, x, left=left, setting=setting, curve=curve, start=start):
+        def look(k, x, left=left, setting=setting, curve=curve, spent=spent):
             if not module.LADDER and k % max(1, k // 40):
                 return False
+            now = cpu()
             curve.append([k, float(problem.gap(x, module.FUNCTIONAL))])
             while left and curve[-1][1] <= left[0]:
                 aim = left.pop(0)
                 if best[aim] is None or k < best[aim][0]:
                     best[aim] = [k, setting]
             beaten = all(best[aim] and k >= best[aim][0] for aim in aims)
-            return not left or beaten or time.monotonic() - start > arguments.budget
+            spent[1] += cpu() - now
+            return not left or beaten or now - spent[0] - spent[1] > arguments.budget
 
         run(MOST, look)
-        runs.append({"setting": setting, "curve": curve[:: max(1, len(curve) // 50)]})
-    return {"functional": module.FUNCTIONAL, "best": {f"{a:g}": b for a, b in best.items()}, "runs": runs}
+        thin = curve[:: max(1, len(curve) // 50)]
+        runs.append({"setting": setting, "curve": thin + curve[-1:] * (thin[-1] != curve[-1])})
+    found = {f"{aim:g}": run for aim, run in best.items()}
+    return {"functional": module.FUNCTIONAL, "best": found, "budget": arguments.budget, "runs": runs}
 
 
 MOST = 20000
 
 
 def seconds(arguments):
-    """Seconds of so many iterations from the start: {count: [wall, CPU, gap]}, the least of some; extrapolated if long.
+    """Seconds of so many iterations from the start: {count: [wall, CPU, gap]}, the least of some.
 
-    CPU seconds, of one thread, are what the clock would say on an idle core.
+    CPU seconds, of one thread, are what the clock would say on an idle core. What would take longer than LONG is
+    extrapolated from fewer iterations, and its gap is None.
     """
     module, problem = load(arguments)
     run = module.CONTESTANTS[arguments.name](problem, arguments.dtype, arguments.threads, **arguments.setting)
@@ -89,9 +97,9 @@ def seconds(arguments):
     run(5)
     single, found = (time.perf_counter() - start) / 5, {}
     for count in arguments.counts:
-        run_for = count if single * count < arguments.budget / 4 else max(5, int(arguments.budget / 4 / single))
+        run_for = count if single * count < LONG else max(5, int(LONG / single))
         walls, cpus = [], []
-        while len(walls) < 3 or (len(walls) < 20 and sum(walls) < 1):
+        while not walls or (len(walls) < 20 and sum(walls) < 1):
             start, busy = time.perf_counter(), cpu()
             x = run(run_for)
             walls.append(time.perf_counter() - start)
@@ -101,6 +109,9 @@ def seconds(arguments):
             gap = problem.gap(x, module.FUNCTIONAL)
         found[count] = [min(walls) * scale, min(cpus) * scale, gap]
     return {"seconds": found}
+
+
+LONG = 12
 
 
 def cpu():
