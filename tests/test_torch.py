@@ -181,8 +181,6 @@ def test_what_may_not_enter(rng):
         kt.MaskedFourier(np.ones((3, 3)))
     with pytest.raises(TypeError, match="iterations: expected a number of them for derivative='unrolled'"):
         kt.TVLayer(mask, 0.1, derivative="unrolled")
-    with pytest.raises(ValueError, match="norm='modulus': type derivative='unrolled'"):
-        kt.TVLayer(mask, 0.1, norm="modulus")
     with pytest.raises(ValueError, match="learn: lam has a derivative"):
         kt.TVLayer(mask, 0.1, learn=True, derivative="unrolled", iterations=3)
     with pytest.warns(UserWarning, match="recTV did not converge to tol = 1e-09 in 7 iterations"):
@@ -195,6 +193,14 @@ def test_other_norms_and_no_images(rng):
     for norm in ("modulus", "isotropic"):
         layer = kt.TVLayer(mask, 0.05, norm=norm, derivative="unrolled", iterations=15)
         assert torch.autograd.gradcheck(layer, (y.detach().requires_grad_(),), eps=1e-6, atol=1e-4, fast_mode=True)
+        implicit = kt.TVLayer(mask, 0.05, norm=norm, **EXACT)
+        assert torch.autograd.gradcheck(implicit, (y.detach().requires_grad_(),), eps=1e-6, atol=1e-4, fast_mode=True)
+        lam = torch.tensor(0.05, dtype=torch.float64, requires_grad=True)
+
+        def of_lam(lam, layer=implicit):
+            return kt.total_variation(y, lam, layer._bits, *mask.shape, *layer._options)[0]
+
+        assert torch.autograd.gradcheck(of_lam, (lam,), eps=1e-6, atol=1e-4, fast_mode=True)
     assert layers(mask)[0](y[:0]).shape == (0, 6, 5)
     assert kt.MaskedFourier(mask)(torch.zeros(0, 6, 5, dtype=torch.complex64)).shape == (0, y.shape[-1])
 

@@ -114,7 +114,7 @@ class TVLayer(torch.nn.Module):
     iterations : how many are run, for derivative="unrolled"
     max_iterations, tol : of the solve, as for `TVSolver.solve`; a warning says if it did not converge
     gradient_tol : of the conjugate gradients, relative
-    norm, threads : as for `TVSolver`; derivative="implicit" is there for norm="separable"
+    norm, threads : as for `TVSolver`
     rho : the ADMM penalty; the default suits images of scale about 1
     channels : as for `MaskedFourier`
     """
@@ -144,8 +144,6 @@ class TVLayer(torch.nn.Module):
             raise TypeError(
                 f"iterations: expected a number of them for derivative='unrolled' and for no other, got {iterations!r}"
             )
-        if derivative == "implicit" and norm != "separable":
-            raise ValueError(f"norm={norm!r}: type derivative='unrolled', iterations=...")
         if learn and derivative != "implicit":
             raise ValueError("learn: lam has a derivative for derivative='implicit' only")
         lam = door.number("lam", lam, 0, closed=not learn)
