@@ -3,7 +3,8 @@
 
     python bench/attack_frontier.py --data ../shared/data --plot docs/attack-frontier.png
 
-The single pixel (112, 112), from the minus spike, 60 steps of 3 + 3, 15 rounds of the cap a step, lam = 0.14 noise.
+The single pixel (112, 112), from the minus spike, 60 steps of 3 + 3 whose size falls from 0.6 to 0, 15 rounds of the
+cap a step, lam = 0.14 noise.
 """
 
 import argparse
@@ -61,6 +62,9 @@ def plot(curves, path):
             [row["artifact"] for row in rows], [row["alpha"] for row in rows], "o-", label=f"{100 * noise:g} % noise"
         )
     axes.set(yscale="log", xlabel=r"artifact / $\eta\,\sqrt{n^2/m}$", ylabel=r"amplification $\alpha$")
+    ticks = (8, 10, 15, 20, 30, 40, 50)
+    axes.set_yticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
     axes.legend()
     figure.savefig(path, dpi=150)
 

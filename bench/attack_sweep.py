@@ -4,8 +4,10 @@
     python bench/attack_sweep.py --images 50                          # generated images and masks
     python bench/attack_sweep.py --data ../shared/data --images 0     # the paper's
 
-One line of JSON per cell (mask, noise, image). `--paper` adds the compatible mode at the first location, `--check` an
-evaluation of the best perturbation by 5000 plain iterations (relax = 1) in complex128, from zero and without stopping.
+One line of JSON per cell (mask, noise, image). The spike is solved by 100 iterations from the clean state with the
+spike put in. `--paper` adds the compatible mode at the middle location of the grid, `--check` an evaluation of the best
+perturbation by 5000 plain iterations (relax = 1) in complex128, from zero and without stopping.
+`--table` prints a table of all rows, means over the images.
 """
 
 import argparse
@@ -30,8 +32,9 @@ def main():
     parser.add_argument("--lines", type=lambda s: [int(n) for n in s.split(",")], default=[40, 25, 80])
     parser.add_argument("--paper", action="store_true")
     parser.add_argument("--check", action="store_true")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("sweep.json"), help="rows are appended")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("sweep.json"), help="what it has is skipped")
     parser.add_argument("--plot", type=pathlib.Path, help="a picture of alpha and of the artifact in units of all rows")
+    parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
 
     shape = (256, 256)
@@ -42,14 +45,22 @@ def main():
             images = {f"shared {i}": image.astype("float32") for i, image in enumerate(file["images"])} | images
         with np.load(arguments.data / "masks.npz") as file:
             masks = {lines: file[f"radial{lines}"].astype(bool) for lines in arguments.lines}
+    arguments.out.touch()
+    done = [json.loads(line) for line in arguments.out.read_text().splitlines()]
+    done = {(row["image"], row["lines"], row["noise"]) for row in done}
     with arguments.out.open("a") as out:
         for name, image in images.items():
             for lines, mask in masks.items():
                 for noise in arguments.noise:
+                    if (name, lines, noise) in done:
+                        continue
                     row = cell(image, mask, noise, arguments)
                     print(json.dumps({"image": name, "lines": lines, "noise": noise, **row}), file=out, flush=True)
+    rows = [json.loads(line) for line in arguments.out.read_text().splitlines()]
     if arguments.plot:
-        plot([json.loads(line) for line in arguments.out.read_text().splitlines()], arguments.plot)
+        plot(rows, arguments.plot)
+    if arguments.table:
+        table(rows)
 
 
 # Table 1 of arXiv 2206.05289: noise in % -> mean alpha for 25, 40, 80 lines
@@ -79,6 +90,18 @@ def plot(rows, path):
     figure.savefig(path, dpi=150)
 
 
+def table(rows):
+    """Means of each mask and noise level, and the least ratios to the spike and to the compatible mode."""
+    columns = ("alpha", "units", "spike_alpha", "spike_units", "paper_alpha", "paper_units")
+    print("| lines, noise |", " | ".join(columns), "| least over spike | over compatible | images |")
+    for lines, noise in sorted({(row["lines"], row["noise"]) for row in rows}):
+        chosen = [row for row in rows if (row["lines"], row["noise"]) == (lines, noise)]
+        cells = [f"{np.mean([row.get(key, np.nan) for row in chosen]):.2f}" for key in columns]
+        least = ("least_ratio_to_spike", "ratio_to_paper")
+        cells += [f"{min(row.get(key, np.nan) for row in chosen):.2f}" for key in least]
+        print("|", " | ".join([f"{lines}, {100 * noise:g} %", *cells, str(len(chosen))]), "|")
+
+
 def cell(image, mask, noise, arguments):
     """What the default attack and its baselines find."""
     lam = LAMS.get(noise, 0.14 * noise)
@@ -86,7 +109,7 @@ def cell(image, mask, noise, arguments):
     y, grid = tv.A(image), (arguments.grid, arguments.grid)
     found = kspike.attack(tv, y, noise=noise, grid=grid)
     spikes = [
-        kspike.attack(tv, y, noise=noise, grid=grid, steps=0, start=sign, final=300) for sign in ("minus", "plus")
+        kspike.attack(tv, y, noise=noise, grid=grid, steps=0, start=sign, final=100) for sign in ("minus", "plus")
     ]
     spike = np.maximum(*(s.artifact_maxima for s in spikes))
     row = {
@@ -95,19 +118,19 @@ def cell(image, mask, noise, arguments):
         "alpha": found.amplification,
         "alpha_mean": float(found.amplifications.mean()),
         "units": found.units,
-        "first_units": float(found.artifact_maxima.flat[0] / found.artifact_max * found.units),
         "pairs": int(found.pairs.max()),
         "spike_alpha": max(s.amplification for s in spikes),
         "spike_units": max(s.units for s in spikes),
         "least_ratio_to_spike": float((found.artifact_maxima / spike).min()),
     }
     if arguments.paper:
-        first = [found.locations.reshape(-1, 2)[0]]
-        paper = kspike.attack(tv, y, noise=noise, at=first, preset="paper")
+        middle = ((arguments.grid - 1) // 2,) * 2
+        paper = kspike.attack(tv, y, noise=noise, at=[found.locations[middle]], preset="paper")
         row |= {
             "paper_alpha": paper.amplification,
-            "paper_units": paper.units,
-            "ratio_to_paper": float(found.artifact_maxima.flat[0] / paper.artifact_max),
+            "alpha_there": float(found.amplifications[middle]),
+            "paper_units": paper.artifact_max / found.artifact_max * found.units,
+            "ratio_to_paper": float(found.artifact_maxima[middle] / paper.artifact_max),
         }
     if arguments.check:
         exact = kspike.TVSolver(mask, lam, relax=1.0, dtype="complex128")

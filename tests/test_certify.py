@@ -57,8 +57,12 @@ def test_a_search_that_ends_early_is_as_honest(problem, pairs):
 def test_the_modulus_is_bounded_by_its_parts(problem):
     tv, y, eta = problem
     whole = kspike.certify(tv, y, eta, PLACE, pairs=300)
-    parts = [kspike.certify(tv, y, eta, PLACE, phase, pairs=300).bound for phase in (1, -1, 1j, -1j)]
-    assert whole.bound == pytest.approx(math.hypot(max(parts[:2]), max(parts[2:])), rel=1e-12)
+    phases = np.exp(0.25j * np.pi * np.arange(8))
+    parts = [kspike.certify(tv, y, eta, PLACE, phase, pairs=300).bound for phase in phases]
+    corners = [  # where two neighbouring lines Re(conj(phase) a) = part meet
+        np.linalg.solve([[p.real, p.imag] for p in phases[[i - 1, i]]], [parts[i - 1], parts[i]]) for i in range(8)
+    ]
+    assert whole.bound == pytest.approx(np.linalg.norm(corners, axis=1).max(), rel=1e-12)
     assert whole.units == pytest.approx(whole.bound / eta * math.sqrt(tv.samples / 1280), rel=1e-12)
     found = kspike.attack(tv, y, eta=eta, at=[PLACE], radius=0, steps=60)
     assert np.abs(converged(tv, y + found.perturbation) - whole.clean)[PLACE] <= whole.bound
@@ -68,6 +72,18 @@ def test_the_second_relaxation_is_tighter(problem):
     tv, y, eta = problem
     loose, tight = (kspike.certify(tv, y, eta, PLACE, 1, relaxation=r, pairs=3000) for r in ("R2", "R3"))
     assert tight.bound < loose.bound
+
+
+def test_a_cap_lowers_it_and_no_capped_attack_exceeds_it(problem):
+    tv, y, eta = problem
+    bounds = {cap: kspike.certify(tv, y, eta, PLACE, -1, cap=cap, pairs=3000) for cap in (None, 0.3, 0.1)}
+    assert bounds[0.1].bound < 0.95 * bounds[0.3].bound < 0.95 * bounds[None].bound
+    for cap in (0.3, 0.1):
+        ball = kspike.Ball(cap=cap, rounds=15)
+        e = kspike.attack(tv, y, eta=eta, at=[PLACE], radius=0, steps=60, ball=ball).perturbation
+        reached = np.abs(tv.A.adjoint(e)).max() / (cap * eta * math.sqrt(tv.samples / math.prod(SHAPE)))
+        a = (converged(tv, y + e / max(reached, 1)) - bounds[cap].clean)[PLACE]
+        assert 0.5 * bounds[cap].bound <= -a.real <= bounds[cap].bound
 
 
 @pytest.mark.parametrize("noise, lam", [(0.01, 1.4e-3), (0.08, 1.12e-2)])
@@ -121,6 +137,8 @@ REFUSED = {
     "phase": (dict(phase=2), "phase: expected a complex number of modulus 1, got 2"),
     "location": (dict(location=(32, 0)), r"location: expected \(row, col\) inside an image \(32, 40\)"),
     "eta": (dict(eta=0), r"eta: expected a number in \(0, inf\), got 0"),
+    "cap": (dict(cap=0), r"cap: expected a number in \(0, inf\), got 0"),
+    "cap of R2": (dict(cap=0.5, relaxation="R2"), "cap: expected relaxation 'R3', got 'R2'"),
     "pairs": (dict(pairs=0), "pairs: expected an integer of at least 1, got 0"),
 }
 

@@ -13,6 +13,9 @@ so with h = e - g and G(a) = lam ||v0 + D a||_1 - lam ||v0||_1 - Re<p0, D a> >= 
 
     U = mu eta^2/4 + ||b + mu A z||^2/(4 mu) + eta/2 ||b - mu A z|| - Re<w, v0> + mu G(z)    (z = 0 for R2).
 
+The third term is eta ||c||, c = (b - mu A z)/2, the largest Re<c, e>. Where ||A*e||_inf is capped at kappa, that is at
+most eta ||c - A psi|| + kappa ||psi||_1 for any image psi, which takes its place.
+
 Every such point is a bound; recTV's own iteration, at other data weights and right-hand sides, finds good ones. What
 keeps the numbers honest in floating point: x0 need not be exact (its residual joins b, its gap joins G), and what
 delta - D*w lacks of the range of A* is moved into w, whose excess over the box is paid with a bound on ||D x1||_1.
@@ -28,6 +31,7 @@ import numpy as np
 
 from kspike import door, kernels
 from kspike._backends import select
+from kspike.norms import clip
 from kspike.objectives import inside
 
 __all__ = ["Bound", "certify"]
@@ -35,7 +39,9 @@ __all__ = ["Bound", "certify"]
 ROUNDING = 1e-9  # relative: the sums are of n^2 terms in double precision
 INNER = {"R2": 20, "R3": 10}  # iterations of each problem between two looks
 DAMPING, MIXING = 0.8, 0.3  # of theta = 1 / mu and of kappa, which would else chase each other
-FLOOR = 0.12  # of ||beta - A z|| / eta, where it is linearised
+SMOOTH = 0.06  # ||c|| tends to 0: eta ||c|| is searched for as a square that has its slope at ||c|| = SMOOTH mu eta / 2
+CAPPED = 5  # steps of psi for each of w and z
+PHASES = 8  # of a bound on the modulus, around the circle
 RELAX = 1.9
 BEGIN = 200  # pairs for R2, with which R3 begins
 
@@ -44,7 +50,8 @@ BEGIN = 200  # pairs for R2, with which R3 begins
 class Bound:
     """No ||e||_2 <= eta makes Re(conj(phase) (rec(y + e) - clean)) at the location larger than `bound`.
 
-    rec is the exact minimiser; `clean` the reconstruction of y that was computed. without a phase, its modulus is.
+    rec is the exact minimiser; `clean` the reconstruction of y that was computed. Without a phase, its modulus is
+    bounded; with a cap, only the e with ||A*e||_inf <= cap eta sqrt(m / n^2) are.
     """
 
     bound: float
@@ -53,6 +60,7 @@ class Bound:
     location: tuple[int, int]
     phase: complex | None
     eta: float
+    cap: float | None
     relaxation: str
     pairs: int
     """FFT + inverse FFT pairs that the search took, the clean solution not included."""
@@ -62,7 +70,7 @@ class Bound:
     """The reconstruction of y that artifacts are measured from, (rows, cols), complex128."""
 
 
-def certify(tv, y, eta, location, phase=None, *, relaxation="R3", pairs=2000, clean_pairs=2000):
+def certify(tv, y, eta, location, phase=None, *, cap=None, relaxation="R3", pairs=2000, clean_pairs=2000):
     """Bound the artifact of every attack ||e||_2 <= eta on the reconstruction of y at a pixel; a `Bound`.
 
     Parameters
@@ -71,8 +79,9 @@ def certify(tv, y, eta, location, phase=None, *, relaxation="R3", pairs=2000, cl
     y : samples (m,), complex
     eta : the budget
     location : (row, col)
-    phase : of the artifact, a complex number of modulus 1; or None for the modulus: the root of the sum of squares of
-        the larger bounds of +1, -1 and of +i, -i, each with its own search
+    phase : of the artifact, a complex number of modulus 1; or None for the modulus: the farthest corner of the octagon
+        that the bounds of eight phases make, each with its own search
+    cap : bound only the attacks with ||A*e||_inf <= cap eta sqrt(m / n^2), cap times that of the plain spike, as `Ball`
     relaxation : "R2", good after 500 pairs, or "R3", tighter, which begins with R2
     pairs : how many FFT pairs the search of each phase may take
     clean_pairs : how many iterations solve for x0
@@ -84,6 +93,10 @@ def certify(tv, y, eta, location, phase=None, *, relaxation="R3", pairs=2000, cl
     eta, location = door.number("eta", eta, 0), inside(location, tv.shape)
     if relaxation not in INNER:
         raise ValueError(f"relaxation: expected 'R2' or 'R3', got {relaxation!r}")
+    if cap is not None:
+        cap = door.number("cap", cap, 0)
+        if relaxation != "R3":
+            raise ValueError(f"cap: expected relaxation 'R3', got {relaxation!r}")
     pairs, clean_pairs = door.whole("pairs", pairs, 1), door.whole("clean_pairs", clean_pairs, 1)
     if tv.lam <= 0:
         raise ValueError("tv: expected lam > 0, got 0: recTV is then no minimiser of its own")
@@ -92,17 +105,16 @@ def certify(tv, y, eta, location, phase=None, *, relaxation="R3", pairs=2000, cl
     if phase is not None and not math.isclose(abs(phase), 1, rel_tol=1e-6):
         raise ValueError(f"phase: expected a complex number of modulus 1, got {phase!r}")
     problem = _Problem(tv, y.astype(complex), eta, clean_pairs)
-    phases = (1, -1, 1j, -1j) if phase is None else (phase / abs(phase),)
-    found = [_Search(problem, location, p, relaxation).run(pairs) for p in phases]
-    bound = found[0].best
-    if phase is None:
-        bound = math.hypot(max(found[0].best, found[1].best), max(found[2].best, found[3].best))
+    phases = np.exp(2j * np.pi * np.arange(PHASES) / PHASES) if phase is None else (phase / abs(phase),)
+    found = [_Search(problem, location, p, relaxation, cap).run(pairs) for p in phases]
+    bound = found[0].best if phase is not None else _farthest([search.best for search in found])
     return Bound(
         bound=float(bound),
         units=float(bound) / eta * math.sqrt(tv.samples / math.prod(tv.shape)),
         location=location,
         phase=phase,
         eta=eta,
+        cap=cap,
         relaxation=relaxation,
         pairs=sum(search.spent for search in found),
         residual=max(search.residual for search in found),
@@ -166,7 +178,7 @@ class _Problem:
 class _Search:
     """The search for a good dual point of one pixel and phase; `best` is the smallest bound seen."""
 
-    def __init__(self, problem, location, phase, relaxation):
+    def __init__(self, problem, location, phase, relaxation, cap=None):
         self.problem, self.relaxation = problem, relaxation
         self.delta = np.zeros(problem.shape, complex)
         self.delta[location] = phase
@@ -174,6 +186,9 @@ class _Search:
         self.state, self.other = problem.state.copy(), problem.state.copy()
         self.z = self.Dz = np.zeros_like(problem.x)
         self.Dz, self.Az, self.Gz = np.zeros_like(problem.v), np.zeros_like(problem.rest), problem.gap
+        # psi is kept as psi / mu, and 2 A psi with it; both stay zero without a cap
+        self.psi, self.pull = np.zeros_like(problem.x), np.zeros_like(problem.rest)
+        self.cap = cap and cap * problem.eta * math.sqrt(problem.samples / math.prod(problem.shape))
         # For a lone spike G = 4 lam |a| and s = |a| sqrt(m) / n: what theta lifts it to s = 0.93 eta?
         self.kappa, root = 2 - 1 / 0.93, math.sqrt(problem.samples / math.prod(problem.shape))
         self.theta = 4 * problem.lam + self.kappa * 0.93 * problem.eta * root
@@ -200,25 +215,32 @@ class _Search:
         self.kappa += MIXING * (2 - problem.eta / min(max(s, 0.7 * problem.eta), problem.eta) - self.kappa)
 
     def _step_r3(self, iterations):
-        """The quadratic in (b, A z), linearised in its norm, minimised in turn over w and over z."""
-        problem, k = self.problem, 1 - self.kappa_plus
-        kappa = 1 / self.kappa_plus
-        y = kappa * (problem.Ax + k * self.Az) + problem.rest
+        """The bound with a square for eta ||c||, minimised in turn over psi, w and z."""
+        problem, steep = self.problem, 0.5 + 0.5 / SMOOTH
+        if self.cap is not None:
+            self._step_psi()
+        shift = (1 - steep) * self.Az - (steep - 0.5) * self.pull
+        kappa = 1 / steep
+        y = kappa * (problem.Ax + shift) + problem.rest
         x = problem.iterate(self.state, kappa, y, self.theta * self.delta, iterations)
         a = x - problem.x
         g = problem.A(a)
-        beta = kappa * (g - k * self.Az)
-        y = self.kappa_plus * problem.Ax + problem.rest - k * beta
-        self.z = problem.iterate(self.other, self.kappa_plus, y, None, iterations) - problem.x
+        beta = kappa * (g - shift)
+        y = steep * problem.Ax + problem.rest - (1 - steep) * beta - (steep - 0.5) * self.pull
+        self.z = problem.iterate(self.other, steep, y, None, iterations) - problem.x
         self.Dz, self.Az = problem.D(self.z), problem.A(self.z)
         self.Gz = problem.G(self.z, self.Dz)
         self.spent += 2 * iterations + 2
         self._look(a, g)
 
-    @property
-    def kappa_plus(self):
-        """1/2 + eta / (2 ||beta - A z||), beta = b / mu."""
-        return 0.5 + self.problem.eta / (2 * max(_norm(self.b * self.theta - self.Az), FLOOR * self.problem.eta))
+    def _step_psi(self):
+        """psi <- shrink(psi + 1/2 A*(b - A z - 2 A psi), SMOOTH cap / 2), b and psi in shares of mu."""
+        problem = self.problem
+        for _ in range(CAPPED):
+            psi = self.psi + problem.A_adjoint(self.theta * self.b - self.Az - self.pull) / 2
+            self.psi = psi - clip(psi, SMOOTH * self.cap / 2, "modulus")
+            self.pull = 2 * problem.A(self.psi)
+        self.spent += CAPPED
 
     def _look(self, a, g):
         """The bound of the dual point as it stands; keep it if it is the smallest; move theta = 1 / mu downhill.
@@ -236,7 +258,7 @@ class _Search:
         rounding = np.abs((missing - problem.D_adjoint(t)).view(float)).sum()
         excess = max(0.0, float(np.abs(p.view(float)).max()) - problem.lam)
         q = p - problem.p
-        plus, minus = b + mu * self.Az, b - mu * self.Az
+        plus, minus = b + mu * self.Az, b - mu * (self.Az + self.pull)
         residual = mu * excess * problem.largest_total
         residual += rounding * (problem.largest_total + problem.total)
         bound = (
@@ -248,6 +270,8 @@ class _Search:
             - mu * _inner(self.z, problem.residual)
             + residual
         )
+        if self.cap is not None:
+            bound += mu * self.cap * float(np.abs(self.psi).sum())
         bound += ROUNDING * abs(bound)
         self.spent += 3
         if bound < self.best:
@@ -265,6 +289,16 @@ class _Search:
             + _inner(h, g)
         )
         self.theta *= 1 + DAMPING * min(max(slope / eta**2, -0.1), 0.1)
+
+
+def _farthest(bounds):
+    """The largest modulus of an a with Re(conj(phase) a) <= bound, the phases spaced evenly around the circle.
+
+    Between two phases at an angle t no such a is farther than the corner u, v: sqrt(u^2 + v^2 - 2 u v cos t) / sin t.
+    """
+    u, t = np.array(bounds), 2 * np.pi / len(bounds)
+    v = np.roll(u, -1)
+    return float(np.sqrt(u**2 + v**2 - 2 * u * v * np.cos(t)).max() / np.sin(t))
 
 
 def _inner(a, b):
