@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: MIT
 """The campaign: `python tests/reliability [CAMPAIGN ...] [--minutes M]` measures and writes docs/reliability.md.
 
-What each campaign found is kept in bench/records/reliability.json, so that one of them can be run again alone; the page
-is made of that file. `--minutes 0` is the short version that the suite runs. Exit status 1 if anything failed.
+What a campaign found is kept in bench/records/reliability/CAMPAIGN.json, a file of its own: one of them can be run again
+alone, and several side by side. The page is made of all of these files. `--minutes 0` is the short version that the
+suite runs. Exit status 1 if anything failed.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import importlib
 import json
 import pathlib
@@ -18,7 +20,7 @@ import time
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[1]
-RECORD, PAGE = ROOT / "bench" / "records" / "reliability.json", ROOT / "docs" / "reliability.md"
+RECORDS, PAGE = ROOT / "bench" / "records" / "reliability", ROOT / "docs" / "reliability.md"
 CAMPAIGNS = (
     *("accuracy", "adjoints", "agreement", "edges", "mutations", "sanitizers", "bindings", "readers", "endurance"),
 )
@@ -41,13 +43,19 @@ def commit():
     return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
 
 
-def page(record):
-    """The text of docs/reliability.md."""
+def processor():
+    """The name of this processor."""
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
+
+
+def text():
+    """The text of docs/reliability.md, made of the records there are."""
     parts, head = [], HEAD
-    for name in CAMPAIGNS:
-        if name not in record:
+    for path in (RECORDS / f"{name}.json" for name in CAMPAIGNS):
+        if not path.exists():
             continue
-        found = record[name]
+        found = json.loads(path.read_text())
         verdict = "passed" if found["passed"] else "**failed**"
         head += f"| {found['title']} | {verdict} | {found['date']}, {found['commit']} | {found['seconds']:.0f} s |\n"
         rows = "".join(f"| {' | '.join(c.replace('|', chr(92) + '|') for c in row)} |\n" for row in found["table"])
@@ -57,6 +65,16 @@ def page(record):
     return head + "".join(parts) + (HERE / "contract.md").read_text()
 
 
+def publish(name, record):
+    """Write the record of one campaign, then the page: under a lock, so that the last to end writes what all found."""
+    RECORDS.mkdir(exist_ok=True)
+    (RECORDS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    with PAGE.open("r+") as page:
+        fcntl.flock(page, fcntl.LOCK_EX)
+        page.truncate()
+        page.write(text())
+
+
 def main():
     """Run the campaigns, write the record and the page; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -64,28 +82,27 @@ def main():
     parser.add_argument("--minutes", type=float, default=10, help="for each campaign, where it takes any (10)")
     arguments = parser.parse_args()
     sys.path[:0] = [str(HERE), str(HERE.parent / "cuda")]
-    record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     failed = []
     for name in arguments.campaigns or CAMPAIGNS:
         module = importlib.import_module(name)
         print(f"== {module.TITLE}", flush=True)
-        start = time.monotonic()
+        start, at = time.monotonic(), commit()
         passed, table = module.run(arguments.minutes)
         for row in table:
             print("  ", " | ".join(row), flush=True)
         failed += [] if passed else [name]
-        record[name] = {
+        record = {
             "title": module.TITLE,
             "about": " ".join(module.__doc__.partition("\n")[0::2]).replace("\n", " ").strip(),
             "passed": bool(passed),
             "table": table,
             "date": time.strftime("%Y-%m-%d"),
-            "commit": commit(),
-            "machine": f"{platform.machine()}, Python {platform.python_version()}",
+            "command": f"python tests/reliability {name} --minutes {arguments.minutes:g}",
+            "commit": at,
+            "machine": f"{processor()}, Python {platform.python_version()}",
             "seconds": time.monotonic() - start,
         }
-        RECORD.write_text(json.dumps(record, indent=1) + "\n")
-        PAGE.write_text(page(record))
+        publish(name, record)
     if failed:
         print("failed:", *failed)
     return bool(failed)

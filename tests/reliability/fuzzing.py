@@ -55,10 +55,14 @@ def guided(name, seconds, environment):
         errors="replace",
     )
     output = done.stdout + done.stderr
-    cases = re.findall(r"^#(\d+)\s+\S+\s+cov: (\d+) ft: (\d+)", output, re.M)
+    cases = re.findall(r"^#(\d+)\s+\S+\s+cov: (\d+) .* rss: (\d+)Mb", output, re.M)
     ended = re.search(r"Done (\d+) runs", output)
     if done.returncode == 0 and cases and ended:
-        return True, f"{int(ended[1]):,} cases, {cases[-1][1]} edges covered, {cases[0][1]} by the first"
+        half = next(rss for count, _, rss in cases if 2 * int(count) >= int(cases[-1][0]))
+        return True, (
+            f"{int(ended[1]):,} cases, {cases[-1][1]} edges covered, {cases[0][1]} by the first; "
+            f"resident at half of them {half} MiB, at the end {cases[-1][2]} MiB"
+        )
     found = re.search(r"(ERROR: \w*Sanitizer.*|=== Uncaught Python exception.*\n.*|.*runtime error.*)", output)
     return False, found[0] if found else f"exit status {done.returncode}: {output[-300:]}"
 
