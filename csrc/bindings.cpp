@@ -31,8 +31,7 @@ using Support = py::array_t<uint8_t, py::array::c_style>;
 
 // The numbers of a complex array; a shape that is not the one expected is an error.
 template <class A>
-void expect(const A& a, const char* name, std::initializer_list<int64_t> shape) {
-  const std::vector<int64_t> want(shape);
+void expect(const A& a, const char* name, const std::vector<int64_t>& want) {
   if (std::vector<int64_t>(a.shape(), a.shape() + a.ndim()) == want) return;
   std::string text = std::string(name) + ": expected shape (";
   for (int64_t n : want) text += std::to_string(n) + ", ";
@@ -108,7 +107,7 @@ void register_kernels(py::module_& m) {
   m.def(
       "clip",
       [](const A& v, T t, A& u) {
-        if (v.size() != u.size()) throw py::value_error("out: expected as many numbers as v has");
+        expect(u, "out", {v.shape(), v.shape() + v.ndim()});
         const T* from = in(v);
         T* to = out(u);
         {
@@ -121,7 +120,7 @@ void register_kernels(py::module_& m) {
   m.def(
       "shrink",
       [](const A& v, T t, A& z) {
-        if (v.size() != z.size()) throw py::value_error("out: expected as many numbers as v has");
+        expect(z, "out", {v.shape(), v.shape() + v.ndim()});
         const T* from = in(v);
         T* to = out(z);
         {

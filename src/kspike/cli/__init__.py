@@ -2,13 +2,15 @@
 """The command line: one file a command. `kspike info` says what runs here; `kspike COMMAND --help` the rest.
 
 A command is a module with `add(commands)`, which adds its parser. Results go to stdout, everything else to stderr. Exit
-status: 0, or 2 for wrong input, with the one line `kspike: error: ...`, or 130 when interrupted.
+status: 0, or 2 for wrong input, with the one line `kspike: error: ...`, or 130 when interrupted, or 141, in silence, when
+nobody reads on, as in `kspike info | head -1`.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 import warnings
 
@@ -23,6 +25,19 @@ COMMANDS = (info, attack, tune, train, sweep, paper)
 def main(argv=None):
     """Run one command; the exit status."""
     try:
+        status = _run(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):  # for what is still in their buffers when Python ends
+            os.dup2(nowhere, stream.fileno())
+        return 128 + 13  # as a shell says of what SIGPIPE ended
+    return status
+
+
+def _run(argv):
+    """Run one command; the exit status. Raises BrokenPipeError where nobody reads what it prints."""
+    try:
         arguments = _parser().parse_args(argv)
     except SystemExit as end:  # argparse ends so after --help, --version and errors
         return end.code
@@ -30,6 +45,8 @@ def main(argv=None):
         with _one_line_warnings():
             arguments.run(arguments)
     except (ValueError, OSError, ImportError) as error:
+        if isinstance(error, BrokenPipeError):
+            sys.stdout.flush()  # raises once more if the pipe is this one, and not one to a worker
         return _fail(error)
     except MemoryError:
         return _fail("expected an image that fits in memory")

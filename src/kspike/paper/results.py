@@ -13,6 +13,8 @@ import zipfile
 
 import numpy as np
 
+from kspike.sweep.compute import provenance
+
 __all__ = ["Results"]
 
 
@@ -50,10 +52,13 @@ class Results:
         return kept
 
     def show(self, name, figure, numbers, arrays=None):
-        """Write NAME.pdf and NAME.png, the numbers as NAME.json and arrays, if any, as NAME.npz."""
+        """Write NAME.pdf and NAME.png, the numbers as NAME.json and arrays, if any, as NAME.npz.
+
+        With the numbers goes what made them: commit, engine, machine.
+        """
         for suffix, options in (("pdf", {"metadata": {"CreationDate": None}}), ("png", {})):
             self._add(f"{name}.{suffix}", lambda file, s=suffix, o=options: figure.savefig(file, format=s, **o))
-        text = json.dumps({"version": self.version, **numbers}, indent=1, default=_plain)
+        text = json.dumps({"version": self.version, "made_by": provenance(), **numbers}, indent=1, default=_plain)
         self._add(f"{name}.json", lambda file: file.write(f"{text}\n".encode()))
         if arrays:
             self._add(f"{name}.npz", lambda file: np.savez_compressed(file, **arrays))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -115,36 +116,44 @@ def growth(results, *, seed=0, full=False):
 
 
 def phase(results, *, seed=0, full=False):
-    """The probability of exact recovery over m and s, for l1 and TV, each trial proven one way or the other."""
+    """The probability of exact recovery over m and s, for l1 and TV, each trial proven one way or the other.
+
+    With the zero frequency and without; TV without it is to recover everything but the mean.
+    """
     n, trials = 256, 50 if full else 8
     ms = np.arange(8, 161, 8 if full else 16)
     ss = np.arange(2, 61, 2 if full else 5)
     drawn, numbers = [], {"seed": seed, "n": n, "trials": trials, "m": ms, "s": ss}
-    for psi, title in (("identity", r"$\ell_1$, $s$ spikes"), ("gradient", r"TV, $s$ jumps")):
+    for psi, dc in itertools.product(("identity", "gradient"), (True, False)):
 
-        def compute(progress, psi=psi):
+        def compute(progress, psi=psi, dc=dc):
             outcome = np.full((ss.size, ms.size, trials), np.nan)
             for i, s in enumerate(ss):
                 for j, m in enumerate(ms):
                     for trial in range(trials):
                         rng = np.random.default_rng((seed, s, m, trial))
-                        mask = theory.random_frequencies(n, int(m), rng, dc=True)
+                        mask = theory.random_frequencies(n, int(m), rng, dc=dc)
                         x = (theory.spikes if psi == "identity" else theory.jumps)(n, int(s), rng)
+                        if not dc:
+                            mask[n // 2] = psi == "gradient"  # which says nothing of D x that is not known: it sums to 0
                         outcome[i, j, trial] = theory.recovered(mask, x, psi)
                 if progress:
                     progress(i + 1, ss.size)
             return {"outcome": outcome}
 
+        name = psi if dc else f"{psi}-without-0"
         described = {"m": ms.tolist(), "s": ss.tolist(), "n": n, "trials": trials, "seed": seed}
-        outcome = results.keep(f"phase-{psi}", compute, **described)["outcome"]
+        outcome = results.keep(f"phase-{name}", compute, **described)["outcome"]
         rate = (np.nansum(outcome == 1, axis=-1) + 0.5 * np.isnan(outcome).sum(-1)) / trials
-        numbers[psi] = {"probability": rate, "undecided": float(np.isnan(outcome).mean())}
+        numbers[name] = {"probability": rate, "undecided": float(np.isnan(outcome).mean())}
         theirs = [theory.gaussian_measurements(n, s) for s in ss]
         line = Series(theirs, ss, "Gaussian measurements, half of them recovered", style="--")
+        title = {"identity": r"$\ell_1$, $s$ spikes", "gradient": r"TV, $s$ jumps"}[psi]
+        title += ", the zero frequency sampled" if dc else ", without the zero frequency"
         drawn.append(
             Chart(title, r"frequencies $m$", r"$s$", [line], values=rate, x=ms, y=ss, label="recovered exactly")
         )
-    figure = plots.charts(drawn, caption=f"n = {n}, {trials} trials in each cell, the zero frequency sampled")
+    figure = plots.charts(drawn, caption=f"n = {n}, {trials} trials in each cell")
     results.show("theory-phase", figure, numbers)
 
 

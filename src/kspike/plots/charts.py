@@ -46,6 +46,8 @@ class Chart:
     y: Any = None
     label: str = ""
     """Of the colour bar."""
+    legend: str = "upper left"
+    """The corner of a table where its legend hides nothing."""
     ticks: Any = None
     """Of the x axis, where other numbers than matplotlib's are wanted."""
 
@@ -124,7 +126,7 @@ def _table(figure, axes, chart):
         axes.plot(series.x, series.y, series.style, color="#35d0ff", label=series.label, linewidth=1.4)
     axes.set(xlim=_edges(chart.x), ylim=_edges(chart.y))
     if any(series.label for series in chart.series):
-        axes.legend(fontsize=7.5, loc="lower right", frameon=True, framealpha=0.85)
+        axes.legend(fontsize=7.5, loc=chart.legend, frameon=True, framealpha=0.85)
 
 
 def _edges(centres):
