@@ -130,6 +130,8 @@ def kernel(draws):
             np.testing.assert_array_equal(out & 15, expected & 15)
         else:
             scale = 8 * max(np.abs(b).max(initial=0).astype(float) for b in before)
+            if scale > np.finfo(out.dtype).max:
+                return  # what overflows on the way depends on the order of the operations
             assert np.abs(out - expected).max(initial=0) <= 8 * np.finfo(out.dtype).eps * scale, name
 
 

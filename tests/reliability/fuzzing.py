@@ -42,7 +42,11 @@ def pick(draws, items):
 def unguided(target, count, seed=0):
     """Try `count` seeded cases in this process."""
     for i in range(count):
-        target.one(Draws((seed, i)))
+        try:
+            target.one(Draws((seed, i)))
+        except Exception as error:
+            error.add_note(f"case {i} of seed {seed}")
+            raise
 
 
 def guided(name, seconds, environment):

@@ -44,9 +44,9 @@ def _run(argv):
     try:
         with _one_line_warnings():
             arguments.run(arguments)
+    except BrokenPipeError:  # of the output: a sweep sees to the pipes of its workers where it writes to them
+        raise
     except (ValueError, OSError, ImportError) as error:
-        if isinstance(error, BrokenPipeError):
-            sys.stdout.flush()  # raises once more if the pipe is this one, and not one to a worker
         return _fail(error)
     except MemoryError:
         return _fail("expected an image that fits in memory")

@@ -157,8 +157,8 @@ def real(results, *, seed=0, full=False, threads=1, size=256):
         ("units", "artifact", r"artifact / $\eta\sqrt{n^2/m}$"),
     ):
         series = [
-            Series([100 * noise for noise in NOISES], [row[key] for row in rows if row["ball"] == ball], name)
-            for ball, name in (("l2", "any perturbation"), ("real", "of a real image"))
+            Series([100 * noise for noise in NOISES], [row[key] for row in rows if row["ball"] == ball], name, style=style)
+            for ball, name, style in (("l2", "any perturbation", "o-"), ("real", "of a real image", "x--"))
         ]
         drawn.append(Chart(title, "noise in %", label, series, "x", ticks=[100 * noise for noise in NOISES]))
     figure = plots.charts(drawn, caption=f"{size} x {size}, {LINES} lines, {count} images")
