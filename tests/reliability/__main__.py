@@ -12,6 +12,7 @@ import argparse
 import fcntl
 import importlib
 import json
+import os
 import pathlib
 import platform
 import subprocess
@@ -27,10 +28,10 @@ CAMPAIGNS = (
 HEAD = """# Reliability
 
 What was tried to break kspike, and what came of it. `python tests/reliability` runs everything again and writes this
-page; the suite runs a short version of each campaign.
+page; the suite runs a short version of each campaign. Seconds are those of a machine that does other things as well.
 
-| campaign | result | when, commit | took |
-| --- | --- | --- | --- |
+| campaign | result | command | when, commit | where | took |
+| --- | --- | --- | --- | --- | --- |
 """
 
 
@@ -57,7 +58,8 @@ def text():
             continue
         found = json.loads(path.read_text())
         verdict = "passed" if found["passed"] else "**failed**"
-        head += f"| {found['title']} | {verdict} | {found['date']}, {found['commit']} | {found['seconds']:.0f} s |\n"
+        made = f"{found['date']}, {found['commit']} | {found['machine']} | {found['seconds']:.0f} s"
+        head += f"| {found['title']} | {verdict} | `{found['command']}` | {made} |\n"
         rows = "".join(f"| {' | '.join(c.replace('|', chr(92) + '|') for c in row)} |\n" for row in found["table"])
         parts.append(
             f"\n## {found['title']}\n\n{found['about']}\n\n| | measured | allowed |\n| --- | --- | --- |\n{rows}"
@@ -99,7 +101,7 @@ def main():
             "date": time.strftime("%Y-%m-%d"),
             "command": f"python tests/reliability {name} --minutes {arguments.minutes:g}",
             "commit": at,
-            "machine": f"{processor()}, Python {platform.python_version()}",
+            "machine": f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}",
             "seconds": time.monotonic() - start,
         }
         publish(name, record)
