@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The campaign: `python tests/reliability [CAMPAIGN ...] [--minutes M]` measures and writes docs/reliability.md.
 
-What a campaign found is kept in bench/records/reliability/CAMPAIGN.json, a file of its own: one of them can be run again
-alone, and several side by side. The page is made of all of these files. `--minutes 0` is the short version that the
-suite runs. Exit status 1 if anything failed.
+What a campaign found is kept in bench/records/reliability/CAMPAIGN.json, a file of its own: one of them can be run
+again alone, and several side by side. The page is made of all of these files. `--minutes 0` is the short version that
+the suite runs. Exit status 1 if anything failed.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 """The command line: one file a command. `kspike info` says what runs here; `kspike COMMAND --help` the rest.
 
 A command is a module with `add(commands)`, which adds its parser. Results go to stdout, everything else to stderr. Exit
-status: 0, or 2 for wrong input, with the one line `kspike: error: ...`, or 130 when interrupted, or 141, in silence, when
-nobody reads on, as in `kspike info | head -1`.
+status: 0, or 2 for wrong input, with the one line `kspike: error: ...`, or 130 when interrupted, or 141, in silence,
+when nobody reads on, as in `kspike info | head -1`.
 """
 
 from __future__ import annotations

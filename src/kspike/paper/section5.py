@@ -135,7 +135,7 @@ def phase(results, *, seed=0, full=False):
                         mask = theory.random_frequencies(n, int(m), rng, dc=dc)
                         x = (theory.spikes if psi == "identity" else theory.jumps)(n, int(s), rng)
                         if not dc:
-                            mask[n // 2] = psi == "gradient"  # which says nothing of D x that is not known: it sums to 0
+                            mask[n // 2] = psi == "gradient"  # it says nothing new of D x, which sums to 0
                         outcome[i, j, trial] = theory.recovered(mask, x, psi)
                 if progress:
                     progress(i + 1, ss.size)

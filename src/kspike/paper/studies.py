@@ -156,11 +156,12 @@ def real(results, *, seed=0, full=False, threads=1, size=256):
         ("alpha", "amplification", r"$\alpha$"),
         ("units", "artifact", r"artifact / $\eta\sqrt{n^2/m}$"),
     ):
+        percent = [100 * noise for noise in NOISES]
         series = [
-            Series([100 * noise for noise in NOISES], [row[key] for row in rows if row["ball"] == ball], name, style=style)
+            Series(percent, [row[key] for row in rows if row["ball"] == ball], name, style=style)
             for ball, name, style in (("l2", "any perturbation", "o-"), ("real", "of a real image", "x--"))
         ]
-        drawn.append(Chart(title, "noise in %", label, series, "x", ticks=[100 * noise for noise in NOISES]))
+        drawn.append(Chart(title, "noise in %", label, series, "x", ticks=percent))
     figure = plots.charts(drawn, caption=f"{size} x {size}, {LINES} lines, {count} images")
     results.show("study-real", figure, {"seed": seed, "count": count, "rows": rows})
 
