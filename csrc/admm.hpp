@@ -91,7 +91,7 @@ class Plan {
   State load_state(const T* w, int64_t batch) const {
     State state;
     for (int64_t i = 0; i < batch; ++i, w += 2 * image_size()) {
-      state.push_back({Aligned<T>(passes_.field_size()), Aligned<T>(passes_.spectrum_size())});
+      state.push_back({Aligned<T>(passes_.field_size()), passes_.spectrum()});
       passes_.load_field(w, state.back().w.data());
     }
     return state;
@@ -361,10 +361,9 @@ class Plan {
       team = std::make_unique<Team<T>>(size);
       passes_.prepare(*team);
     }
-    if ((scratch & kSpectrum) && !team->h.size()) team->h = Aligned<T>(passes_.spectrum_size());
+    if ((scratch & kSpectrum) && !team->h.size()) team->h = passes_.spectrum();
     if ((scratch & kField) && !team->w.size()) team->w = Aligned<T>(passes_.field_size());
-    if ((scratch & kTotal) && !team->total.size())
-      team->total = Aligned<T>(passes_.spectrum_size());
+    if ((scratch & kTotal) && !team->total.size()) team->total = passes_.spectrum();
     if ((scratch & kRhs) && !team->rhs.size()) team->rhs = Aligned<T>(passes_.rhs_size());
     return team;
   }

@@ -97,7 +97,9 @@ class Passes {
   double pixels() const { return static_cast<double>(rows_) * cols_; }
   int64_t samples() const { return samples_; }
   bool mean_sampled() const { return mean_sampled_; }
-  size_t spectrum_size() const { return tiles_ * pitch_; }
+  // A spectrum. The processor, seeing blocks one pitch apart, fetches one more behind the last:
+  // that must not be where another thread is at work on its image.
+  Aligned<T> spectrum() const { return Aligned<T>(tiles_ * pitch_, pitch_); }
   size_t field_size() const { return steps() * 4 * W; }
   size_t rhs_size() const { return groups_ * group_size(); }
   size_t data_size() const { return 2 * source_.size(); }
@@ -246,9 +248,9 @@ class Passes {
       }
       if (rows_ - g * W >= W)
         stencil_pass<P, true>(g, here, last ? next_band : below, last ? 2 : E, last ? 1 : W,
-                              me.above.data(), stencil);
+                              me.above.data(), block(h, 0, std::min(g + 2, end - 1)), stencil);
       else
-        stencil_pass<P, false>(g, here, next_band, 2, 1, me.above.data(), stencil);
+        stencil_pass<P, false>(g, here, next_band, 2, 1, me.above.data(), block(h, 0, g), stencil);
       if (P & kSpectrum) {
         if (g == first) {  // waits for f of the row above the band
           here = me.rows[2].data();
@@ -444,10 +446,11 @@ class Passes {
 
   // x -> f -> D* f in place on group g. Lane 0 of the row below the group is at below[j * step]
   // and, imaginary, below[j * step + imaginary]; `above` holds f of the row above it and receives f
-  // of its last row.
+  // of its last row. Meanwhile the group that is transposed next, at `next` in the first tile, is
+  // fetched, row by row: half of it another thread's column pass may have written.
   template <int P, bool kFull, class Stencil>
   KSPIKE_INLINE void stencil_pass(int g, T* x, const T* below, int step, int imaginary, T* above,
-                                  Stencil stencil) const {
+                                  const T* next, Stencil stencil) const {
     const int height = kFull ? W : rows_ - g * W;
     if ((P & kImage) && !kFull)  // the row below the last one stands in the next lane
       for (int j = 0; j < cols_; ++j) {
@@ -478,6 +481,11 @@ class Passes {
         const Element right = element(x + (j + 1) * E);
         difference(j, here, right);
         here = right;
+      }
+      if (P & kImage) {
+        const T* row = next + j / W * pitch_ + j % W * E;
+        __builtin_prefetch(row);
+        __builtin_prefetch(row + W);
       }
       stencil.template run<true>(at + j, d, f);
       if (!(P & kSpectrum)) continue;

@@ -15,13 +15,13 @@
 namespace kspike {
 
 // Zeroed memory for vectors, on huge pages where it is large and the system has them: a group of
-// rows touches every tile.
+// rows touches every tile. Behind it `guard` numbers that nobody touches.
 template <class T>
 class Aligned {
  public:
   Aligned() = default;
-  explicit Aligned(size_t n)
-      : size_(n), p_(static_cast<T*>(::operator new(bytes(n), alignment(n)))) {
+  explicit Aligned(size_t n, size_t guard = 0)
+      : size_(n), p_(static_cast<T*>(::operator new(bytes(n + guard), alignment(n)))) {
 #if defined(MADV_HUGEPAGE)
     if (is_large(n)) madvise(p_, bytes(n), MADV_HUGEPAGE);
 #endif
