@@ -1,153 +1,238 @@
 # SPDX-License-Identifier: MIT
-"""Objective gap and error against FFT + inverse FFT pairs, for every method here; docs/convergence.md and .png.
+"""Pairs (FFT + inverse FFT) to the solution, over images, masks, noise and sizes, and beside other methods.
 
-    python bench/convergence.py              # four noise levels, two images, some minutes
-    python bench/convergence.py --smoke      # tiny, nothing written
+    python bench/convergence.py --data ../shared/data     # what the record lacks; then docs/convergence.md and .png
+    python bench/convergence.py --smoke                   # tiny, nothing written
 
-The data hold a spike, y = A x + eta A delta / ||A delta||, as an attack's do. x* is a complex128 solve of 6000
-iterations, with its certificate beside it. Pairs are counted, not seconds: no clock is read.
+The data hold a spike, y = A x + eta A delta / ||A delta||, as an attack's do. x* is a long complex128 solve from the
+start that is nearest, rec(y0) lifted, with its certificate beside it. Pairs are counted: no clock is read. Every case
+is a line of the record, so that the command goes on where it was stopped; delete the record to measure anew.
 """
 
 import argparse
+import json
 import pathlib
+import subprocess
 
 import numpy as np
 
 import kspike
+from kspike.solver import _legs
 
-DOCS = pathlib.Path(__file__).parents[1] / "docs"
-LAM = {0.005: 3.2e-4, 0.02: 2.0e-3, 0.04: 5.6e-3, 0.08: 1.1e-2}  # the best for 256 x 256 ellipses
-SEEDS = (3, 4)  # not those that the defaults were tuned on
-EVERY = 10
-AIM = 1e-3
+ROOT = pathlib.Path(__file__).parents[1]
+DOCS, RECORD = ROOT / "docs", ROOT / "bench" / "records" / "convergence.jsonl"
+LAM = {0.005: 3.2e-4, 0.02: 2.0e-3, 0.04: 5.6e-3, 0.08: 1.1e-2}  # the best for 256 x 256 ellipses and 40 lines
+SEEDS = (110, 111, 112, 113, 114)  # of the images beside the paper's five; nothing was tuned on them
+CURVES = (3, 4)  # seeds of the images that every method is run on
+AIM, LONG = 1e-3, {256: 1500, 512: 2000, 1024: 1500}
+STARTS = ("cold", "from rec(y0)", "lifted")
 
 
 def main():
     """Run as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--smoke", action="store_true", help="64 x 64, one image, one level, nothing written")
-    parser.add_argument("--most", type=int, default=240, help="pairs of each run (240)")
+    parser.add_argument("--data", type=pathlib.Path, help="a folder with ellipses.npz, the paper's five images")
+    parser.add_argument("--record", type=pathlib.Path, default=RECORD, help="lines of JSON (bench/records/...)")
+    parser.add_argument("--smoke", action="store_true", help="two cases of 64 x 64, nothing written")
     arguments = parser.parse_args()
-    side, lines = (64, 20) if arguments.smoke else (256, 40)
-    levels, seeds = ({0.02: 2.0e-3}, SEEDS[:1]) if arguments.smoke else (LAM, SEEDS)
-    rows, curves = [], {}
-    for noise, lam in levels.items():
-        found = [case(side, lines, noise, lam, seed, arguments.most) for seed in seeds]
-        curves[noise] = {name: found[0][1][name] for name in found[0][1]}
-        print(f"noise {noise:g}: relative certified gap of x* {max(proof for proof, _ in found):.1e}", flush=True)
-        for name in found[0][1]:
-            firsts = [first(runs[name]) for _, runs in found]
-            last = max(runs[name][-1][1] for _, runs in found)
-            rows.append((noise, name, firsts, last))
-            print(f"  {name:<28} {words(firsts, arguments.most):<14} error then {last:.1e}", flush=True)
-    if not arguments.smoke:
-        write(rows, curves, arguments.most)
+    if arguments.smoke:
+        print(starts(64, 20, 0.02, 3, None), curves(64, 20, 0.02, 3, 40)["pairs"])
+        return
+    done = [json.loads(line) for line in arguments.record.open()] if arguments.record.exists() else []
+    known = {tuple(row["case"]) for row in done}
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT).stdout
+    with arguments.record.open("a") as file:
+        for case in cases(arguments.data):
+            if tuple(case) not in known:
+                what, *setting = case
+                found = starts(*setting, arguments.data) if what == "starts" else curves(*setting)
+                done.append({"case": case, "commit": commit.strip(), **found})
+                file.write(json.dumps(done[-1]) + "\n")
+                file.flush()
+    write(done)
 
 
-def case(side, lines, noise, lam, seed, most):
-    """The relative gap proven for x*, and {method: [(pairs, error, relative gap)]} for one image."""
-    mask = kspike.radial_mask((side, side), lines)
-    exact = kspike.TVSolver(mask, lam, dtype="complex128")
-    clean = exact.A(kspike.ellipses((side, side), seed=seed).astype("float64"))
-    eta, location = noise * np.linalg.norm(clean), (side * 7 // 16, side * 7 // 16)
-    y = clean + kspike.spike(exact.A, location, eta)
-    best = exact.solve(y, 6000, 0)
-    start = exact.solve(clean, 6000, 1e-5)
+def cases(data):
+    """What is measured: ("starts", side, lines, noise, image) or ("curves", ...), an image below 5 the paper's."""
+    images = [*range(5 if data else 0), *SEEDS]
+    found = [("starts", 256, 40, noise, image) for image in images for noise in LAM]
+    found += [("starts", 512, 40, noise, image) for image in SEEDS[:2] for noise in LAM]
+    found += [("starts", 256, lines, noise, image) for image in images for lines in (25, 80) for noise in LAM]
+    found += [("starts", 1024, 40, noise, SEEDS[0]) for noise in (0.02, 0.08)]
+    return found + [("curves", 256, 40, noise, seed) for seed in CURVES for noise in LAM]
 
-    def admm(tv, **begin):
-        """The run of one solve, looked at every ten iterations."""
-        runs = []
-        for pairs in range(EVERY, most + 1, EVERY):
-            if pairs <= 8 * EVERY:  # within an opening: a solve of its own
-                info = tv.solve(y, pairs, 0, **begin)
-            else:
-                info = tv._solve(y[None], (), info.state.copy(), EVERY, 0.0)
-            runs.append(look(pairs, info.x))
-        return runs
+
+class Case:
+    """The data, the solver in double precision, rec(y0), where and how high the spike is, and x*."""
+
+    def __init__(self, side, lines, noise, image, data=None):
+        self.mask = kspike.radial_mask((side, side), lines)
+        # lam at fixed lines grows as the root of the side: so does the noise in the samples
+        self.lam = LAM[noise] * (side / 256) ** 0.5
+        self.exact = kspike.TVSolver(self.mask, self.lam, dtype="complex128")
+        if image < 5 and data:
+            with np.load(data / "ellipses.npz") as arrays:
+                x = next(iter(arrays.values()))[image]
+        else:
+            x = kspike.ellipses((side, side), seed=image)
+        clean = self.exact.A(x.astype(complex))
+        place = np.random.default_rng((side, lines, image)).integers(side // 8, side - side // 8, 2)
+        eta = noise * np.linalg.norm(clean)
+        self.known = tuple(place.tolist()), self.exact.spike_height(eta)
+        self.y = clean + kspike.spike(self.exact.A, self.known[0], eta)
+        self.start = self.exact.solve(clean, 4000, 1e-4)
+        self.best = self.exact.solve(self.y, LONG.get(side, 1500), 0, state=self.start, spike=self.known)
+
+    def begins(self, dtype):
+        """How a solver of this precision begins, from each of STARTS."""
+        tv = kspike.TVSolver(self.mask, self.lam, dtype=dtype)
+        state = tv.state(self.start.state.field().astype(dtype))
+        return tv, {"cold": {}, "from rec(y0)": {"state": state}, "lifted": {"state": state, "spike": self.known}}
+
+    def error(self, x):
+        """||x - x*||_inf."""
+        return float(np.abs(x - self.best.x).max())
+
+
+def starts(side, lines, noise, image, data):
+    """Pairs to AIM from each start, in steps of five, and how a default solve ends: pairs, error over its aim."""
+    case = Case(side, lines, noise, image, data)
+    tv, begins = case.begins("complex64")
+    y, aim = case.y.astype("complex64"), AIM * float(np.abs(case.exact.A.adjoint(case.y)).max())
+    found = {"proof": case.best.certificate.relative, "aim": aim, "pairs": {}, "default": {}}
+    for name, begin in begins.items():
+        walk = ((pairs, case.error(x)) for pairs, x in steps(tv, y, 600, 5, **begin))
+        found["pairs"][name] = next((pairs for pairs, error in walk if error <= AIM), None)
+        info = tv.solve(y, **begin)
+        found["default"][name] = info.iterations, case.error(info.x) / aim
+    return found
+
+
+def steps(tv, y, most, every, state=None, spike=None):
+    """(pairs, x) of `tv.solve(y, pairs, 0)` for pairs = every, 2 every, ... most, without solving anew for each."""
+    opening = tv._opening("cold" if state is None else "state" if spike is None else "lifted")
+    shares = [share for count, share, _ in _legs(most, False, opening) for _ in range(count)]
+    state = tv._zero(y[None]) if state is None else tv.lift(state, *spike) if spike else state.copy()
+    x, never = np.empty((1, *tv.shape), y.dtype), np.full(1, -1.0)
+    for done in range(0, most, every):
+        part = shares[done : done + every]
+        for share in dict.fromkeys(part):  # in order, and none comes twice in so few
+            state, *_ = tv._leg(state, y[None], x, np.arange(1), part.count(share), share, never, None)
+        yield done + every, x[0]
+
+
+def curves(side, lines, noise, seed, most=240, every=10):
+    """{method: [(pairs, error, relative gap)]} for one image, and the first pairs with an error of at most AIM."""
+    case = Case(side, lines, noise, seed)
+    exact, best, y = case.exact, case.best, case.y
 
     def look(pairs, x):
         gap = (exact.objective(x, y) - best.objective) / best.objective
-        return pairs, float(np.abs(x - best.x).max()), max(gap, 1e-12)
+        return pairs, case.error(x), max(gap, 1e-12)
 
-    known = location, exact.spike_height(eta)
-    runs = {
-        "ADMM": admm(exact),
-        "ADMM, from rec(y0)": admm(exact, state=start),
-        "ADMM, from rec(y0) lifted": admm(exact, state=start, spike=known),
-        "ADMM, no opening": admm(kspike.TVSolver(mask, lam, rho=exact.rho, dtype="complex128")),
-        "plain ADMM, rho 0.3": admm(kspike.TVSolver(mask, lam, rho=0.3, relax=1, dtype="complex128")),
-    }
-    single = y.astype("complex64")  # the methods in Python: their errors here are far above its rounding
+    tv, begins = case.begins("complex128")
+    runs = {f"ADMM, {name}": [look(*at) for at in steps(tv, y, most, every, **b)] for name, b in begins.items()}
+    single = {"no opening": {"rho": exact.rho}, "plain, rho 0.3": {"rho": 0.3, "relax": 1}}
+    for name, options in single.items():
+        tv = kspike.TVSolver(case.mask, case.lam, dtype="complex128", **options)
+        runs[f"ADMM, {name}"] = [look(*at) for at in steps(tv, y, most, every)]
+    y64 = y.astype("complex64")  # the methods in Python: their errors here are far above its rounding
     for method, longest in ((kspike.PDHG, most), (kspike.FISTA, most // 2)):
         run, state = [], None
-        for pairs in range(EVERY, longest + 1, EVERY):
-            info = method(mask, lam=lam).solve(single, EVERY, 0, state=state)
+        for pairs in range(every, longest + 1, every):
+            info = method(case.mask, lam=case.lam).solve(y64, every, 0, state=state)
             state = info.state
             run.append(look(pairs, info.x))
         runs[method.__name__] = run
-    return best.certificate.relative, runs
+    pairs = {name: next((k for k, error, _ in run if error <= AIM), None) for name, run in runs.items()}
+    return {"proof": best.certificate.relative, "pairs": pairs, "runs": runs}
 
 
-def first(run):
-    """The pairs after which the error was at most AIM; None if it never was."""
-    return next((pairs for pairs, error, _ in run if error <= AIM), None)
-
-
-def words(firsts, most):
-    """Those numbers, one for each image."""
-    return " / ".join(f"> {most}" if pairs is None else str(pairs) for pairs in firsts)
-
-
-def write(rows, curves, most):
-    """docs/convergence.md and docs/convergence.png."""
-    names = list(dict.fromkeys(name for _, name, _, _ in rows))
-    levels = list(dict.fromkeys(noise for noise, *_ in rows))
-    table = {(noise, name): (firsts, last) for noise, name, firsts, last in rows}
+def write(done):
+    """docs/convergence.md and docs/convergence.png from the lines of the record."""
+    sizes = [row for row in done if row["case"][0] == "starts"]
+    methods = [row for row in done if row["case"][0] == "curves"]
+    commits, proof = sorted({row["commit"] for row in done}), max(row["proof"] for row in done)
     lines = [
         "# Convergence, measured",
         "",
-        f"Pairs (FFT + inverse FFT) until ||x - x*||_inf <= {AIM:g}: ellipses, seeds {SEEDS}, 256 x 256, 40 radial",
-        f"lines, a spike in the data; in steps of {EVERY}. Made by `python bench/convergence.py`.",
+        f"Pairs (FFT + inverse FFT) until ||x - x*||_inf <= {AIM:g}. Made by `python bench/convergence.py`, commit",
+        f"{', '.join(commits)}; every case is a line of `bench/records/convergence.jsonl`. A spike of the budget noise",
+        "||A x|| is in the data, at a random place. x* is a long complex128 solve, with a certified relative gap of at",
+        f"most {proof:.0e}.",
         "",
-        "| noise | " + " | ".join(names) + " |",
-        "| --- |" + " --- |" * len(names),
+        "## Images, masks, noise, sizes",
+        "",
+        "Counted in steps of five, complex64, the median and the most over the images: the paper's five and five",
+        f"generated ones, seeds {SEEDS[0]} to {SEEDS[-1]}, on which nothing was tuned; two of these at 512, one at",
+        "1024.",
+        "",
+        table(sizes, lambda row, start: row["pairs"][start] or 999),
+        "",
+        "The default solve: pairs until it ends, the median and the most, and the largest error over its aim, which is",
+        f"{AIM:g} max|A\\*y|.",
+        "",
+        table(sizes, lambda row, start: row["default"][start][0], lambda row, start: row["default"][start][1]),
+        "",
+        "## Other methods",
+        "",
+        f"Ellipses, seeds {CURVES}, 256 x 256, 40 radial lines, complex128, in steps of ten.",
+        "",
     ]
-    for noise in levels:
-        lines.append(
-            f"| {100 * noise:g} % | " + " | ".join(words(table[noise, name][0], most) for name in names) + " |"
+    names = list(methods[0]["runs"]) if methods else []
+    most = max((run[-1][0] for row in methods for run in row["runs"].values()), default=0)
+    head = ["| noise | " + " | ".join(names) + " |", "| --- |" + " --- |" * len(names)]
+    firsts, lasts = list(head), list(head)
+    for noise in LAM:
+        rows = [row for row in methods if row["case"][3] == noise]
+        both = (
+            " / ".join(str(row["pairs"][name] or f"> {row['runs'][name][-1][0]}") for row in rows) for name in names
         )
-    lines += ["", f"The larger error of the two images after {most} pairs:", ""]
-    lines += ["| noise | " + " | ".join(names) + " |", "| --- |" + " --- |" * len(names)]
-    for noise in levels:
-        lines.append(f"| {100 * noise:g} % | " + " | ".join(f"{table[noise, name][1]:.1e}" for name in names) + " |")
-    lines += [
-        "",
-        f"FISTA takes 20 inner steps, without a transform, in each pair, and was run for {most // 2} pairs.",
-        "",
-    ]
+        last = (f"{max(row['runs'][name][-1][1] for row in rows):.1e}" for name in names if rows)
+        firsts.append(f"| {100 * noise:g} % | " + " | ".join(both) + " |")
+        lasts.append(f"| {100 * noise:g} % | " + " | ".join(last) + " |")
+    lines += [*firsts, "", f"The larger error of the two images after {most} pairs:", "", *lasts, ""]
+    lines += [f"FISTA takes 20 inner steps, without a transform, in each pair, and was run for {most // 2} pairs.", ""]
     lines += ["![objective gap and error against pairs](convergence.png)", ""]
     (DOCS / "convergence.md").write_text("\n".join(lines))
-    draw(curves)
+    draw([row for row in methods if row["case"][4] == CURVES[0]])
 
 
-def draw(curves):
-    """Error and gap of the first image against pairs, a column for each noise level."""
+def table(rows, number, ratio=None):
+    """A row for each size, mask and noise, a column for each start: median, most, and the largest ratio."""
+    lines = ["| size, lines, noise | images | " + " | ".join(STARTS) + " |", "| --- | --- |" + " --- |" * len(STARTS)]
+    settings = sorted({tuple(row["case"][1:4]) for row in rows}, key=lambda s: (s[0], s[1] != 40, s[1], s[2]))
+    for side, count, noise in settings:
+        same = [row for row in rows if tuple(row["case"][1:4]) == (side, count, noise)]
+        cells = []
+        for start in STARTS:
+            numbers = [number(row, start) for row in same]
+            cell = f"{np.median(numbers):g}, {max(numbers)}"
+            cells.append(cell + (f"; {max(ratio(row, start) for row in same):.2f}" if ratio else ""))
+        lines.append(f"| {side}, {count}, {100 * noise:g} % | {len(same)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines).replace("999", "> 600")
+
+
+def draw(rows):
+    """Error and gap of one image against pairs, a column for each noise level."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(3.1 * len(curves), 5.6), layout="constrained")
+    if not rows:
+        return
+    figure = Figure(figsize=(3.1 * len(rows), 5.6), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(2, len(curves), sharex=True, sharey="row", squeeze=False)
-    for column, (noise, runs) in enumerate(curves.items()):
+    axes = figure.subplots(2, len(rows), sharex=True, sharey="row", squeeze=False)
+    for column, found in enumerate(rows):
         for row, label in ((0, r"$\Vert x - x^* \Vert_\infty$"), (1, "relative objective gap")):
-            for name, run in runs.items():
+            for name, run in found["runs"].items():
                 values = np.array(run)
                 axes[row, column].semilogy(values[:, 0], values[:, 1 + row], label=name, linewidth=1.1)
             axes[row, column].grid(alpha=0.3, linewidth=0.5)
             if not column:
                 axes[row, column].set_ylabel(label)
         axes[0, column].axhline(AIM, color="black", linewidth=0.6, linestyle=":")
-        axes[0, column].set_title(f"{100 * noise:g} % noise", fontsize=10)
+        axes[0, column].set_title(f"{100 * found['case'][3]:g} % noise", fontsize=10)
         axes[1, column].set_xlabel("pairs")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     figure.savefig(DOCS / "convergence.png", dpi=75)

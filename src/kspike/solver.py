@@ -36,12 +36,18 @@ SHARE = 0.7  # of the aim
 LOOK = 100
 ROUNDING = {"complex64": 8, "complex128": 64}  # times eps max|A*y|: a change of x within this is none
 # Where rho is the default a solve opens with others, (iterations, share of rho): little, for jumps to grow fast; much,
-# for the dual field to spread fast over the flat parts; and then in between.
+# for the dual field to spread fast over the flat parts; and then in between. Flat parts grow with the image: above SIDE
+# pixels a side, much is more.
 OPENINGS = {
     "cold": ((20, 0.25), (20, 25.0), (5, 0.7)),
-    "state": ((20, 0.18), (10, 7.0), (10, 0.7)),
-    "lifted": ((5, 0.7), (10, 7.0), (60, 0.7)),
+    "state": ((20, 0.18), (20, 7.0), (20, 0.7)),
+    "lifted": ((5, 0.7), (10, 15.0), (60, 0.7)),
 }
+SIDE = 256
+# Later, what is left to settle is the dual field, the faster the larger rho: from iteration LATE on a PART of each of
+# the growing legs between two looks runs with TIMES rho, and the rest of it mends the jumps. It has then come further
+# than k says, so that a small change says less: each such iteration counts as COUNTS more.
+LATE, TIMES, PART, COUNTS = 230, 32.0, 0.25, 8
 PRECISE = 3e-5  # the aim of a solve that is differentiated at its solution
 DERIVATIVES = ("unrolled", "implicit")
 
@@ -71,8 +77,8 @@ class TVSolver:
     rho : the ADMM penalty, which sets the speed and not the solution. The default, 20 lam^0.65 (m / n^2)^0.45 with n^2
         pixels, suits images of scale about 1; for scale s give 20 (lam / s)^0.65 (m / n^2)^0.45. Without a rho given,
         `solve` opens with a quarter of it for 20 iterations, where large jumps grow fast, and with 25 times as much for
-        20 more, where the dual field spreads over the flat parts of the image; less of both from a state. A rho given
-        is kept throughout.
+        20 more, where the dual field spreads over the flat parts of the image; less of both from a state. From
+        iteration 230 on it now and then takes 32 times as much, for the same reason. A rho given is kept throughout.
     relax : over-relaxation, in (0, 2)
     dtype : "complex64" or "complex128", of samples and images
     backend : None (KSPIKE_BACKEND, or the fastest engine installed), "cpp", "numba", "cupy" or "reference"
@@ -142,8 +148,7 @@ class TVSolver:
             raise ValueError(f"state: expected one of {len(y)} images, got {state.batch}")
         if spike is not None:
             state = self.lift(state, *spike)
-        opening = OPENINGS[opening] if self._opens and self.lam else ()
-        return self._solve(y, lead, state, max_iterations, tol, opening=opening, age=age)
+        return self._solve(y, lead, state, max_iterations, tol, opening=self._opening(opening), age=age)
 
     def state(self, w):
         """The state with the field w = D x + u, (..., 2, rows, cols), as `info.state.field()` gave it; w is copied."""
@@ -159,6 +164,13 @@ class TVSolver:
         """
         factor = math.prod(self.shape) / self.samples
         return max(door.number("eta", eta) * math.sqrt(factor) - self._pull * factor, 0.0)
+
+    def _opening(self, start):
+        """Of `OPENINGS`, for this size; none where rho was given."""
+        if not (self._opens and self.lam):
+            return ()
+        more = max(1.0, math.sqrt(math.prod(self.shape)) / SIDE)
+        return tuple((count, share * more if share > 1 else share) for count, share in OPENINGS[start])
 
     @property
     def _pull(self):
@@ -334,7 +346,7 @@ class TVSolver:
             stop[on] = np.maximum(aim[on] * CHECK / (look + age[on]), floor[on]) if look else -1.0
             state, ran, moved = self._leg(state, y, x, on, iterations, share, stop[on], tape)
             count[on] += ran
-            change[on] = np.where(np.isfinite(moved), moved, change[on])
+            change[on] = np.where(np.isfinite(moved) & (look > 0), moved, change[on])
             on = on[~(change[on] <= stop[on])]
             if not len(on):
                 break
@@ -374,17 +386,21 @@ def penalty(lam, A):
 def _legs(max_iterations, looks, opening):
     """How a solve is divided: (iterations, share of rho, the k of the stopping rule) until max_iterations are run.
 
-    In the opening only the first leg may end a solve, k = 0 for the others: with much rho x hardly moves.
+    No leg with much rho may end a solve, k = 0: x hardly moves then. Nor may the last of the opening.
     """
-    done, look = 0, LOOK
+    done, look, more = 0, LOOK, 0
     for n, (iterations, share) in enumerate(opening):
         iterations = min(iterations, max_iterations - done)
         if iterations:
             yield iterations, share, 0 if n else look
         done += iterations
     while done < max_iterations:
-        last = min(max(look, done + 2 * CHECK), max_iterations) if looks else max_iterations
-        yield last - done, 1.0, look
+        last = min(max(look, done + 2 * CHECK) if looks or opening else max_iterations, max_iterations)
+        burst = int(PART * (last - done)) if opening and done >= LATE else 0
+        if burst:
+            yield burst, TIMES, 0
+            done, more = done + burst, more + COUNTS * burst
+        yield last - done, 1.0, look + more
         done, look = last, CHECK * math.ceil(1.5 * look / CHECK)
 
 
