@@ -76,6 +76,7 @@ def main():
     arguments = parser.parse_args()
     if arguments.smoke:
         arguments.sizes, arguments.threads, arguments.budget, arguments.passes = (64,), (1,), 5, 1
+    arguments.smallest = 64 if arguments.smoke else SIZES[0]
     path = arguments.record or HERE.parent / "records" / f"{datetime.date.today()}-peers.json"
     record = Record(None if arguments.smoke else path)
     names = [name for name in CONTESTANTS if not arguments.only or name in arguments.only.split(",")]
@@ -165,7 +166,7 @@ def tasks(step, record, names, arguments):
         return
     for passes, threads, n in itertools.product(range(1, arguments.passes + 1), arguments.threads, arguments.sizes):
         for name, dtype in itertools.product(names, AIMS):
-            for setting, counts in plans(record, name, n, dtype, arguments.sizes[0]).items():
+            for setting, counts in plans(record, name, n, dtype, arguments.smallest).items():
                 key = ("time", name, n, dtype, threads, setting)
                 if due(record.get(key), passes):
                     options = ["--dtype", dtype, "--threads", str(threads), "--setting", setting]
@@ -183,9 +184,9 @@ def due(run, passes):
 
 
 def settings(record, name, n, dtype, arguments):
-    """All settings at the smallest size, in single precision; then only those that were best there."""
-    first = n == arguments.sizes[0] and dtype == "complex64"
-    found = {} if first else record.get(("count", name, arguments.sizes[0], "complex64", 1)) or {}
+    """All settings at the smallest size; then only those that were best there."""
+    smallest = arguments.smallest
+    found = {} if n == smallest else record.get(("count", name, smallest, dtype, 1)) or {}
     chosen = []
     for best in reversed(found.get("best", {}).values()):
         if best and best[1] not in chosen:
