@@ -68,6 +68,7 @@ def main():
     parser.add_argument("--only", default="", help="contestants, with commas")
     parser.add_argument("--sizes", type=lambda t: tuple(int(v) for v in t.split(",")), default=SIZES)
     parser.add_argument("--threads", type=lambda t: tuple(int(v) for v in t.split(",")), default=THREADS)
+    parser.add_argument("--dtypes", type=lambda t: t.split(","), default=list(AIMS), help="of complex64,complex128")
     parser.add_argument("--budget", type=float, default=60, help="CPU seconds to count one setting's iterations")
     parser.add_argument("--passes", type=int, default=3, help="how often to go round with the clock")
     parser.add_argument("--within", type=float, default=float("inf"), help="stop after so many seconds")
@@ -157,15 +158,15 @@ def tasks(step, record, names, arguments):
     if step == "count":
         for n in arguments.sizes:
             for name in names:
-                for dtype, aims in AIMS.items():
+                for dtype in arguments.dtypes:
                     key = ("count", name, n, dtype, 1)
                     if record.get(key) is None and name not in SAME:
-                        aim = ",".join(map(str, aims))
+                        aim = ",".join(map(str, AIMS[dtype]))
                         chosen = settings(record, name, n, dtype, arguments)
                         yield key, ["find", "--dtype", dtype, "--aims", aim, *chosen]
         return
     for passes, threads, n in itertools.product(range(1, arguments.passes + 1), arguments.threads, arguments.sizes):
-        for name, dtype in itertools.product(names, AIMS):
+        for name, dtype in itertools.product(names, arguments.dtypes):
             for setting, counts in plans(record, name, n, dtype, arguments.smallest).items():
                 key = ("time", name, n, dtype, threads, setting)
                 if due(record.get(key), passes):

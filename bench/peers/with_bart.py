@@ -37,7 +37,7 @@ def pics(problem, dtype, threads, rho):
             x = once(k)
             if look is None or look(k, x):
                 break
-            k += max(5, k // 8)
+            k += max(5, k // 6)
         return x
 
     return run

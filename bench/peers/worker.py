@@ -59,10 +59,10 @@ def find(arguments):
     best, runs = {aim: None for aim in aims}, []
     for setting in arguments.settings or module.SETTINGS:
         run = make(problem, arguments.dtype, arguments.threads, **setting)
-        left, curve, spent = list(aims), [], [cpu(), 0.0]  # where the clock stood, and seconds of looks
+        left, curve, spent, due = list(aims), [], [cpu(), 0.0], [1]  # the clock at the start, seconds of looks
 
-        def look(k, x, left=left, setting=setting, curve=curve, spent=spent):
-            if not module.LADDER and k % max(1, k // 40):
+        def look(k, x, left=left, setting=setting, curve=curve, spent=spent, due=due):
+            if not module.LADDER and k < due[0]:
                 return False
             now = cpu()
             curve.append([k, float(problem.gap(x, module.FUNCTIONAL))])
@@ -70,6 +70,7 @@ def find(arguments):
                 aim = left.pop(0)
                 if best[aim] is None or k < best[aim][0]:
                     best[aim] = [k, setting]
+            due[0] = k + max(1, k // (40 if not left or curve[-1][1] < NEAR * left[0] else 10))
             beaten = all(best[aim] and k >= best[aim][0] for aim in aims)
             spent[1] += cpu() - now
             return not left or beaten or now - spent[0] - spent[1] > arguments.budget
@@ -81,7 +82,7 @@ def find(arguments):
     return {"functional": module.FUNCTIONAL, "best": found, "budget": arguments.budget, "runs": runs}
 
 
-MOST = 20000
+MOST, NEAR = 20000, 3  # iterations; times the gap aimed at, whence looks are frequent
 
 
 def seconds(arguments):
