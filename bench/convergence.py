@@ -113,11 +113,13 @@ def steps(tv, y, most, every, state=None, spike=None):
     opening = tv._opening("cold" if state is None else "state" if spike is None else "lifted")
     shares = [share for count, share, _ in _legs(most, False, opening) for _ in range(count)]
     state = tv._zero(y[None]) if state is None else tv.lift(state, *spike) if spike else state.copy()
-    x, never = np.empty((1, *tv.shape), y.dtype), np.full(1, -1.0)
+    x, now = np.empty((1, *tv.shape), y.dtype), 1.0
     for done in range(0, most, every):
         part = shares[done : done + every]
         for share in dict.fromkeys(part):  # in order, and none comes twice in so few
-            state, *_ = tv._leg(state, y[None], x, np.arange(1), part.count(share), share, never, None)
+            tv._plan.rescale(state, tv._t / now, tv._t / share)
+            tv._plan.iterate(state, y[None], x, tv._t / share, share * tv.rho, tv.relax, part.count(share))
+            now = share
         yield done + every, x[0]
 
 

@@ -97,6 +97,27 @@ class Plan {
     return state;
   }
 
+  // w <- w + (to / t - 1) clip(w, t), where w - f = 2 clip(w, t).
+  void rescale(State& state, double t, double to) const {
+    const typename S::V threshold = S::all(static_cast<T>(t)),
+                        half = S::all(static_cast<T>((to / t - 1) / 2));
+    with_stencils([&](auto stencils) {
+      for (Image& image : state) {
+        T* w = image.w.data();
+        const typename decltype(stencils)::Reflect stencil{w, threshold};
+        for (size_t at = 0; at < passes_.steps(); ++at, w += 4 * W) {
+          typename S::V f[4];
+          stencil.template run<false>(at, nullptr, f);
+          for (int p = 0; p < 4; ++p) {
+            const typename S::V v = S::load(w + p * W);
+            S::store(w + p * W, v + half * (v - f[p]));
+          }
+        }
+        image.t = std::numeric_limits<double>::quiet_NaN();
+      }
+    });
+  }
+
   // A tape of one step: the support of the state as it stands.
   Tape freeze(const State& state, double t) const {
     Tape tape(state.size());

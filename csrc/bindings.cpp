@@ -340,6 +340,14 @@ void register_plan(py::module_& m, const std::string& suffix) {
           },
           py::arg("batch"))
       .def(
+          "rescale",
+          [](const std::shared_ptr<Engine>& e, State& state, double t, double to) {
+            if (state.plan != e) throw py::value_error("state: expected one of this plan");
+            Unlocked unlocked;
+            e->rescale(state.images, t, to);
+          },
+          py::arg("state"), py::arg("t"), py::arg("to"))
+      .def(
           "freeze",
           [](const std::shared_ptr<Engine>& e, const State& state, double t) {
             if (state.plan != e) throw py::value_error("state: expected one of this plan");

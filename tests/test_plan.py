@@ -256,6 +256,23 @@ def test_state_keeps_the_field_it_was_given(engine, rng, shape):
         np.testing.assert_array_equal(plan.field(state), problem.w.astype(engine.dtype))
 
 
+@pytest.mark.parametrize("norm", ["separable", "modulus", "isotropic"])
+def test_rescale_keeps_jumps_and_the_dual(engine, rng, norm):
+    problem = Problem(rng, (5, 7))
+    plan = engine.plan(problem.mask, norm=norm)
+    state, to = plan.state(problem.w), 3 * T
+    plan.plan.rescale(state, T, to)
+    w, u = plan.field(state), reference.clip(problem.w, T, norm)
+    assert_close(w, problem.w - u + 3 * u, "transform", engine.dtype)
+    assert_close(reference.clip(w.astype(complex), to, norm), 3 * u, "transform", engine.dtype)
+    plan.iterate(state, problem.y, to, RHO, RELAX, 3)
+    plan.plan.rescale(state, to, T)
+    other = plan.state(problem.w - u + 3 * u)
+    plan.iterate(other, problem.y, to, RHO, RELAX, 3)
+    plan.plan.rescale(other, to, T)
+    assert_close(plan.field(state), plan.field(other), "transform", engine.dtype)
+
+
 def test_state_shares_nothing(engine, rng):
     problem = Problem(rng, (5, 7))
     plan = engine.plan(problem.mask)

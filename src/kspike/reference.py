@@ -285,6 +285,10 @@ class Plan:
         """A state that starts from the field w (batch, 2, rows, cols); w is copied."""
         return State(w.astype(self.dtype))
 
+    def rescale(self, state, t, to):
+        """w <- w + (to / t - 1) clip(w, t), in place: the threshold becomes `to`, and z and the dual u / t stay."""
+        state.w += (to / t - 1) * clip(state.w, t, self.norm)
+
     def tape(self, batch):
         """An empty tape."""
         return Tape(batch)

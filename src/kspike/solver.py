@@ -323,13 +323,10 @@ class TVSolver:
         other = info._solver
         if (other.shape, other.dtype, other.norm, other.backend) != (self.shape, self.dtype, self.norm, self.backend):
             raise ValueError(f"state: expected the solution of a solver like {self}, got one of {other}")
-        return self._plan.state(self._rescaled(info.state.field(), other._t, self._t))
-
-    def _rescaled(self, w, old, new):
-        """z + (new / old) u for the field w = z + u at the threshold `old`: the same z and the same p = rho u / lam."""
-        if not old:
-            return w
-        return w + (new / old - 1) * kernels.clip(w, old, norm=self.norm, backend=self.backend)
+        state = self._plan.state(info.state.field())
+        if other._t not in (0, self._t):
+            self._plan.rescale(state, other._t, self._t)
+        return state
 
     def _solve(self, y, lead, state, max_iterations, tol, tape=None, opening=(), age=0):
         """`solve`, after the door. age: iterations that each image has behind it. tape: for one image, or tol = 0."""
@@ -341,31 +338,46 @@ class TVSolver:
             aim, floor = SHARE * tol * size, ROUNDING[self.dtype.name] * np.finfo(self.dtype).eps * size
         age = np.broadcast_to(np.reshape(age, -1), len(y))
         count, change, stop = np.zeros(len(y), np.int64), np.full(len(y), np.inf), np.zeros(len(y))
-        on = np.arange(len(y))
+        on, part, t, ended = np.arange(len(y)), (state, y, x), self._t, []  # those that go on, and at which threshold
         for iterations, share, look in _legs(max_iterations, tol > 0, opening):
             stop[on] = np.maximum(aim[on] * CHECK / (look + age[on]), floor[on]) if look else -1.0
-            state, ran, moved = self._leg(state, y, x, on, iterations, share, stop[on], tape)
+            if self._t / share != t:
+                self._plan.rescale(part[0], t, self._t / share)
+                t = self._t / share
+            scalars = t, share * self.rho, self.relax, iterations
+            ran, moved = self._plan.iterate(*part, *scalars, stop=stop[on], tape=tape)
             count[on] += ran
             change[on] = np.where(np.isfinite(moved) & (look > 0), moved, change[on])
-            on = on[~(change[on] <= stop[on])]
-            if not len(on):
+            going = ~(change[on] <= stop[on])
+            if not going.any():
                 break
+            if not going.all():
+                ended.append((on[~going], *self._some(part, ~going), t))
+                on, part = on[going], self._some(part, going)
+        state = self._whole([*ended, (on, *part, t)], x)
         iterations, converged, change, age = (
             plain(a.reshape(lead)) for a in (count, change <= stop, change, count + age)
         )
         x, y = x.reshape(*lead, *self.shape), y.reshape(*lead, self.samples)
         return Solution(x, iterations, converged, state, self, y, change, age)
 
-    def _leg(self, state, y, x, on, iterations, share, stop, tape):
-        """Iterate the images `on` of a batch with rho times share: the state of all, and what `iterate` returns."""
-        t, rho = self._t / share, share * self.rho
-        if len(on) == len(y) and share == 1:
-            return state, *self._plan.iterate(state, y, x, t, rho, self.relax, iterations, stop=stop, tape=tape)
-        chosen, w = on.tolist(), state.field()
-        part, xs = self._plan.state(self._rescaled(w[chosen], self._t, t)), self._like(y, (len(on), *self.shape))
-        found = self._plan.iterate(part, y[chosen], xs, t, rho, self.relax, iterations, stop=stop, tape=tape)
-        w[chosen], x[chosen] = self._rescaled(part.field(), t, self._t), xs
-        return self._plan.state(w), *found
+    def _some(self, part, chosen):
+        """Copies of the images `chosen` of (state, y, x)."""
+        state, y, x = part
+        chosen = np.flatnonzero(chosen).tolist()
+        return self._plan.state(state.field()[chosen]), y[chosen], x[chosen]
+
+    def _whole(self, parts, x):
+        """The state of a batch, and its x in place, from parts (which images, state, y, x, threshold)."""
+        for _, state, _, _, t in parts:
+            if t != self._t:
+                self._plan.rescale(state, t, self._t)
+        if len(parts) == 1:
+            return parts[0][1]
+        w = self._like(x, (len(x), 2, *self.shape))
+        for on, state, _, image, _ in parts:
+            w[on.tolist()], x[on.tolist()] = state.field(), image
+        return self._plan.state(w)
 
     def _warn(self, info):
         if not np.all(info.converged):

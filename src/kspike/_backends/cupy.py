@@ -200,7 +200,7 @@ class Plan:
     def __init__(self, mask, dtype="complex64", threads=1, norm="separable"):
         if not cupy.is_available():
             raise RuntimeError(f"backend 'cupy': CuPy {cupy.__version__} finds no CUDA device and driver here")
-        self.shape, self.dtype = mask.shape, np.dtype(dtype)
+        self.shape, self.dtype, self._norm = mask.shape, np.dtype(dtype), norm
         rows, cols = mask.shape
         real = np.empty(0, dtype).real.dtype
         place = np.arange(rows * cols, dtype=np.int32).reshape(rows, cols)
@@ -269,6 +269,10 @@ class Plan:
     def state(self, w):
         """A state that starts from the field w (batch, 2, rows, cols); w is copied."""
         return State(w.astype(self.dtype))
+
+    def rescale(self, state, t, to):
+        """See reference.Plan.rescale."""
+        state.w += self.dtype.type(to / t - 1) * reference.clip(state.w, t, self._norm)
 
     def tape(self, batch):
         """An empty tape."""

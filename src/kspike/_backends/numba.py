@@ -18,6 +18,8 @@ import numba
 import numpy as np
 import scipy.fft
 
+from kspike import reference
+
 __all__ = [
     "Plan",
     "clip",
@@ -650,7 +652,7 @@ class Plan:
     CHECK = 10
 
     def __init__(self, mask, dtype="complex64", threads=1, norm="separable"):
-        self.shape, self.pixels, self.threads = mask.shape, mask.size, threads
+        self.shape, self.pixels, self.threads, self.norm = mask.shape, mask.size, threads, norm
         self.dtype = np.dtype(dtype)
         self.real = np.empty(0, self.dtype).real.dtype
         self.mask = np.fft.ifftshift(mask)
@@ -729,6 +731,10 @@ class Plan:
     def state(self, w):
         """See reference.Plan.state."""
         return State(np.array(w, self.dtype, order="C"))
+
+    def rescale(self, state, t, to):
+        """See reference.Plan.rescale."""
+        state.w += self.real.type(to / t - 1) * reference.clip(state.w, t, self.norm)
 
     def tape(self, batch):
         """See reference.Plan.tape."""
