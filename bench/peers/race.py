@@ -197,7 +197,9 @@ def settings(record, name, n, dtype, arguments):
 
 
 def plans(record, name, n, dtype, smallest):
-    """{setting: the iteration counts to time}: those of the best runs, and LOOP for the cost of an iteration."""
+    """{setting: the iteration counts to time}: those of the best runs, and LOOP for the cost of an iteration where
+    there are none, or where it does not take long.
+    """
     found = record.get(("count", SAME.get(name, name), n, dtype, 1)) or {}
     counts = collections.defaultdict(set)
     for best in found.get("best", {}).values():
@@ -207,7 +209,8 @@ def plans(record, name, n, dtype, smallest):
         found = record.get(("count", SAME.get(name, name), smallest, "complex64", 1)) or {}
         for best in list(filter(None, found.get("best", {}).values()))[-1:]:
             counts[json.dumps(best[1])] = set()
-    return {setting: sorted({*values, LOOP} if dtype == "complex64" else values) for setting, values in counts.items()}
+    loop = {LOOP} if dtype == "complex64" and (n == smallest or not any(counts.values())) else set()
+    return {setting: sorted(values | loop) for setting, values in counts.items()}
 
 
 def work(name, path, task, *options, patience):
