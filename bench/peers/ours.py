@@ -2,34 +2,28 @@
 """kspike, by engine: the solver as it comes, no setting touched."""
 
 import kspike
-from kspike.solver import OPENINGS
 
 FUNCTIONAL, SETTINGS = "separable", ({},)
-LADDER = True  # looks only here and there
-OPENED = sum(iterations for iterations, _ in OPENINGS["cold"])  # from here on rho is one
+LADDER = True  # each look is a run from the start, and there are few
 
 
 def maker(backend):
     """The contestant of one engine."""
 
     def make(problem, dtype, threads):
-        options = {"dtype": dtype, "backend": backend, "threads": threads}
-        tv = kspike.TVSolver(problem.mask, problem.lam, **options)
-        same = kspike.TVSolver(problem.mask, problem.lam, rho=tv.rho, **options)  # opens with nothing else
+        tv = kspike.TVSolver(problem.mask, problem.lam, dtype=dtype, backend=backend, threads=threads)
         y = problem.y.astype(dtype)
 
         def run(iterations, look=None):
             if look is None:
                 return tv.solve(y, iterations, 0).x
-            k, step, info = 10, 10, None
-            while k <= iterations:  # from the start at first, for the opening depends on how long it may be
-                goes_on = k - step >= OPENED
-                info = same.solve(y, step, 0, state=info) if goes_on else tv.solve(y, k, 0)
-                if look(k, info.x):
+            k = 20
+            while k <= iterations:  # each from the start: the penalties of a solve depend on how long it may be
+                x = tv.solve(y, k, 0).x
+                if look(k, x):
                     break
-                step = max(1, k // 40)
-                k += step
-            return info.x
+                k += max(2, k // 25)
+            return x
 
         return run
 
