@@ -14,10 +14,11 @@ import json
 import pathlib
 
 import numpy as np
+import torch
 
 import kspike
 from kspike import metrics, nets
-from kspike.torch import Reconstruction, torch
+from kspike.torch import Reconstruction
 
 NOISES = (0.005, 0.01, 0.02, 0.04, 0.08, 0.1)
 LEVELS = (0.0, *NOISES, 0.14)

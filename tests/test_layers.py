@@ -61,10 +61,10 @@ PLACES = {
     "scipy": {"_backends/numba.py", "interop/scipy.py"},
     "cupy": {"_backends/cuda_launch.py", "interop/arrays.py"},
     "pywt": {"sparsifiers.py"},
-    "torch": {"torch.py", "interop/deepinv.py", "interop/mrpro.py"}
+    "torch": {"interop/deepinv.py", "interop/mrpro.py"}
     | {
         p.relative_to(PACKAGE).as_posix()
-        for room in ("nets", "interop/robust_nets")
+        for room in ("torch", "nets", "interop/robust_nets")
         for p in (PACKAGE / room).glob("*.py")
     },
     "safetensors": {"nets/checkpoint.py"},

@@ -12,6 +12,7 @@ from conftest import draw, draw_mask
 
 torch = pytest.importorskip("torch")
 kt = pytest.importorskip("kspike.torch")
+operators = pytest.importorskip("kspike.torch.operators")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -59,21 +60,21 @@ def test_opcheck(case):
     mask, x, y = case
     A, (implicit, unrolled) = kt.MaskedFourier(mask), layers(mask)
     x, y = x.requires_grad_(), y.requires_grad_()
-    d = kt.gradient(x).detach().requires_grad_()
+    d = operators.gradient(x).detach().requires_grad_()
     checks = [
-        (kt.masked_fourier, (x, A._bits, A.samples, 1)),
-        (kt.masked_fourier_adjoint, (y, A._bits, *mask.shape, 1)),
-        (kt.gradient, (x,)),
-        (kt.gradient_adjoint, (d,)),
-        (kt.total_variation, (y, implicit.lam, A._bits, *mask.shape, *implicit._options)),
-        (kt.total_variation, (y, unrolled.lam, A._bits, *mask.shape, *unrolled._options)),
+        (operators.masked_fourier, (x, A._bits, A.samples, 1)),
+        (operators.masked_fourier_adjoint, (y, A._bits, *mask.shape, 1)),
+        (operators.gradient, (x,)),
+        (operators.gradient_adjoint, (d,)),
+        (operators.total_variation, (y, implicit.lam, A._bits, *mask.shape, *implicit._options)),
+        (operators.total_variation, (y, unrolled.lam, A._bits, *mask.shape, *unrolled._options)),
     ]
     for operator, arguments in checks:
         torch.library.opcheck(operator, arguments)
-    _, w = kt.total_variation(y.detach(), implicit.lam, A._bits, *mask.shape, *implicit._options)
+    _, w = operators.total_variation(y.detach(), implicit.lam, A._bits, *mask.shape, *implicit._options)
     for by_lam in (False, True):
         rest = (y.detach(), w, implicit.lam, A._bits, 0, 1e-9, "separable", 0.0, 1, by_lam)
-        torch.library.opcheck(kt.total_variation_gradient, (x.detach(), *rest))
+        torch.library.opcheck(operators.total_variation_gradient, (x.detach(), *rest))
 
 
 def test_the_derivatives_of_the_linear_operators(case):
@@ -96,7 +97,7 @@ def test_the_derivatives_of_total_variation(case):
     lam = torch.tensor(0.05, dtype=torch.float64, requires_grad=True)
 
     def of_lam(lam):
-        return kt.total_variation(y.detach(), lam, layer._bits, *mask.shape, *layer._options)[0]
+        return operators.total_variation(y.detach(), lam, layer._bits, *mask.shape, *layer._options)[0]
 
     assert torch.autograd.gradcheck(of_lam, (lam,), eps=1e-6, atol=1e-4)
 
@@ -118,7 +119,7 @@ def test_compile_in_one_graph(case):
     for layer in [*layers(mask), kt.TVLayer(mask, 0.05, learn=True, **EXACT)]:
 
         def loss(y, layer=layer):
-            return (A(layer(y) + kt.Gradient(mask.shape).adjoint(kt.gradient(x))).abs() ** 2).sum()
+            return (A(layer(y) + kt.Gradient(mask.shape).adjoint(operators.gradient(x))).abs() ** 2).sum()
 
         gradients = []
         torch.compiler.reset()  # or the loop over layers and shapes counts as too many recompilations of one function
@@ -153,7 +154,7 @@ def test_vmap_is_the_batch(case):
     layer(other).backward(x)
     torch.testing.assert_close(leaf.grad, other.grad)
     with pytest.raises(NotImplementedError, match="not over the mask or lam"):
-        torch.func.vmap(lambda bits: kt.masked_fourier(x, bits, A.samples, 1))(A._bits.expand(2, -1))
+        torch.func.vmap(lambda bits: operators.masked_fourier(x, bits, A.samples, 1))(A._bits.expand(2, -1))
 
 
 def test_channels_are_the_parts(case):
@@ -198,7 +199,7 @@ def test_other_norms_and_no_images(rng):
         lam = torch.tensor(0.05, dtype=torch.float64, requires_grad=True)
 
         def of_lam(lam, layer=implicit):
-            return kt.total_variation(y, lam, layer._bits, *mask.shape, *layer._options)[0]
+            return operators.total_variation(y, lam, layer._bits, *mask.shape, *layer._options)[0]
 
         assert torch.autograd.gradcheck(of_lam, (lam,), eps=1e-6, atol=1e-4, fast_mode=True)
     assert layers(mask)[0](y[:0]).shape == (0, 6, 5)

@@ -44,10 +44,11 @@ OPENINGS = {
     "lifted": ((5, 0.7), (10, 15.0), (60, 0.7)),
 }
 SIDE = 256
-# Later, what is left to settle is the dual field, the faster the larger rho: from iteration LATE on a PART of each of
-# the growing legs between two looks runs with TIMES rho, and the rest of it mends the jumps. It has then come further
-# than k says, so that a small change says less: each such iteration counts as COUNTS more.
-LATE, TIMES, PART, COUNTS = 230, 32.0, 0.25, 8
+# Later, what is left to settle is the dual field, the faster the larger rho: from iteration LATE on, above SIDE pixels
+# a side in proportion later, a PART of each of the growing legs between two looks runs with TIMES rho, and the rest of
+# it mends the jumps. It has then come further than k says, so that a small change says less: each such iteration counts
+# as COUNTS more.
+LATE, TIMES, PART, COUNTS = 530, 32.0, 0.25, 8
 PRECISE = 3e-5  # the aim of a solve that is differentiated at its solution
 DERIVATIVES = ("unrolled", "implicit")
 
@@ -78,7 +79,8 @@ class TVSolver:
         pixels, suits images of scale about 1; for scale s give 20 (lam / s)^0.65 (m / n^2)^0.45. Without a rho given,
         `solve` opens with a quarter of it for 20 iterations, where large jumps grow fast, and with 25 times as much for
         20 more, where the dual field spreads over the flat parts of the image; less of both from a state. From
-        iteration 230 on it now and then takes 32 times as much, for the same reason. A rho given is kept throughout.
+        iteration 530 on, later above 256 x 256, it now and then takes 32 times as much, for the same reason. A rho
+        given is kept throughout.
     relax : over-relaxation, in (0, 2)
     dtype : "complex64" or "complex128", of samples and images
     backend : None (KSPIKE_BACKEND, or the fastest engine installed), "cpp", "numba", "cupy" or "reference"
@@ -169,8 +171,12 @@ class TVSolver:
         """Of `OPENINGS`, for this size; none where rho was given."""
         if not (self._opens and self.lam):
             return ()
-        more = max(1.0, math.sqrt(math.prod(self.shape)) / SIDE)
-        return tuple((count, share * more if share > 1 else share) for count, share in OPENINGS[start])
+        return tuple((count, share * self._more if share > 1 else share) for count, share in OPENINGS[start])
+
+    @property
+    def _more(self):
+        """How much larger than SIDE a side is, or 1."""
+        return max(1.0, math.sqrt(math.prod(self.shape)) / SIDE)
 
     @property
     def _pull(self):
@@ -339,7 +345,7 @@ class TVSolver:
         age = np.broadcast_to(np.reshape(age, -1), len(y))
         count, change, stop = np.zeros(len(y), np.int64), np.full(len(y), np.inf), np.zeros(len(y))
         on, part, t, ended = np.arange(len(y)), (state, y, x), self._t, []  # those that go on, and at which threshold
-        for iterations, share, look in _legs(max_iterations, tol > 0, opening):
+        for iterations, share, look in _legs(max_iterations, tol > 0, opening, LATE * self._more):
             stop[on] = np.maximum(aim[on] * CHECK / (look + age[on]), floor[on]) if look else -1.0
             if self._t / share != t:
                 self._plan.rescale(part[0], t, self._t / share)
@@ -395,7 +401,7 @@ def penalty(lam, A):
     return 20 * lam**0.65 * (A.samples / math.prod(A.shape)) ** 0.45 or 1.0
 
 
-def _legs(max_iterations, looks, opening):
+def _legs(max_iterations, looks, opening, late=LATE):
     """How a solve is divided: (iterations, share of rho, the k of the stopping rule) until max_iterations are run.
 
     No leg with much rho may end a solve, k = 0: x hardly moves then. Nor may the last of the opening.
@@ -408,7 +414,7 @@ def _legs(max_iterations, looks, opening):
         done += iterations
     while done < max_iterations:
         last = min(max(look, done + 2 * CHECK) if looks or opening else max_iterations, max_iterations)
-        burst = int(PART * (last - done)) if opening and done >= LATE else 0
+        burst = int(PART * (last - done)) if opening and done >= late else 0
         if burst:
             yield burst, TIMES, 0
             done, more = done + burst, more + COUNTS * burst

@@ -59,7 +59,7 @@ def _train(arguments):
     plots.need_matplotlib()
     nets = _nets()
     if arguments.threads is not None:
-        importlib.import_module("kspike.torch").torch.set_num_threads(arguments.threads)
+        importlib.import_module("kspike.torch.layers").torch.set_num_threads(arguments.threads)
     names = {field.name for field in dataclasses.fields(nets.Recipe)} & set(vars(arguments))
     recipe = nets.Recipe(**{name: getattr(arguments, name) for name in names})
     path = f"{arguments.out.removesuffix('.safetensors')}.safetensors"
