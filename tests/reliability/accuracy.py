@@ -36,8 +36,9 @@ def definition(x):
     """The centred orthonormal DFT of the rows of x (..., n) by its sum, in long double."""
     n = x.shape[-1]
     k = np.arange(n) - n // 2
-    turns = (np.outer(k, k) % n).astype(np.longdouble) * (8 * np.arctan(np.longdouble(1)) / n)
-    return x @ (np.cos(turns) - 1j * np.sin(turns)) / np.sqrt(np.longdouble(n))
+    turns = np.arange(n).astype(np.longdouble) * (8 * np.arctan(np.longdouble(1)) / n)
+    roots = np.cos(turns) - 1j * np.sin(turns)
+    return x @ roots[np.outer(k, k) % n] / np.sqrt(np.longdouble(n))
 
 
 def witness(x):
