@@ -178,6 +178,16 @@ def test_no_iterations_leave_everything_as_it_was(engine, rng):
     np.testing.assert_array_equal(plan.field(state), problem.w.astype(engine.dtype))
 
 
+def test_a_call_goes_by_its_own_threshold(engine, rng):
+    problem = Problem(rng, (5, 7))
+    plan = engine.plan(problem.mask)
+    state, exact, expected = plan.state(problem.w), problem.exact.state(problem.w), np.empty((3, 5, 7), complex)
+    for t in (T, 3 * T, T):
+        x, _, _ = plan.iterate(state, problem.y, t, RHO, RELAX, 3)
+        problem.exact.iterate(exact, problem.y, expected, t, RHO, RELAX, 3)
+        assert_close(x, expected, "iterate", engine.dtype)
+
+
 @pytest.mark.parametrize("threads", [2, 3])
 @pytest.mark.parametrize("batch", [1, 3, 5])
 def test_threads_change_nothing(engine, rng, batch, threads):

@@ -147,13 +147,14 @@ def phase(results, *, seed=0, full=False):
         rate = (np.nansum(outcome == 1, axis=-1) + 0.5 * np.isnan(outcome).sum(-1)) / trials
         numbers[name] = {"probability": rate, "undecided": float(np.isnan(outcome).mean())}
         theirs = [theory.gaussian_measurements(n, s) for s in ss]
-        line = Series(theirs, ss, "Gaussian measurements, half of them recovered", style="--")
+        line = Series(theirs, ss, style="--")
         title = {"identity": r"$\ell_1$, $s$ spikes", "gradient": r"TV, $s$ jumps"}[psi]
         title += ", the zero frequency sampled" if dc else ", without the zero frequency"
         drawn.append(
             Chart(title, r"frequencies $m$", r"$s$", [line], values=rate, x=ms, y=ss, label="recovered exactly")
         )
-    figure = plots.charts(drawn, caption=f"n = {n}, {trials} trials in each cell")
+    dashed = "dashed: theory for Gaussian measurements, half of them recovered"
+    figure = plots.charts(drawn, caption=f"n = {n}, {trials} trials in each cell;  {dashed}")
     results.show("theory-phase", figure, numbers)
 
 

@@ -46,14 +46,12 @@ class Chart:
     y: Any = None
     label: str = ""
     """Of the colour bar."""
-    legend: str = "upper left"
-    """The corner of a table where its legend hides nothing."""
     ticks: Any = None
     """Of the x axis, where other numbers than matplotlib's are wanted."""
 
 
 def charts(drawn, path=None, *, columns=2, caption=""):
-    """Each `Chart` of a list, in rows of `columns`, with a legend where its series have labels.
+    """Each `Chart` of a list, in rows of `columns`, with a legend where its series have labels; tables have none.
 
     Returns the matplotlib Figure; saves it where a path is given.
     """
@@ -123,10 +121,8 @@ def _table(figure, axes, chart):
     made.ax.tick_params(labelsize=7.5, length=2, width=0.5, color=FAINT, labelcolor=INK)
     made.set_label(chart.label, fontsize=8, color=INK)
     for series in chart.series:
-        axes.plot(series.x, series.y, series.style, color="#35d0ff", label=series.label, linewidth=1.4)
+        axes.plot(series.x, series.y, series.style, color="#35d0ff", linewidth=1.4)
     axes.set(xlim=_edges(chart.x), ylim=_edges(chart.y))
-    if any(series.label for series in chart.series):
-        axes.legend(fontsize=7.5, loc=chart.legend, frameon=True, framealpha=0.85)
 
 
 def _edges(centres):
