@@ -2,9 +2,10 @@
 """Engines agree: every engine, and the CUDA sources on the emulator, on random plans.
 
 The witness is the reference in long double: in double it is no better than an engine where rho K is small, for it adds
-A*y in image space, where the engines put the samples into the spectrum. The field after some iterations must agree as far as rounding allows: eps times the iterations, relative to the largest
-modulus, times a constant. A part of w near the threshold may fall on either side in the two: that moves w by no more
-than its distance from the threshold, so no case is set aside.
+A*y in image space, where the engines put the samples into the spectrum. The field after some iterations must agree as
+far as rounding allows: eps times the iterations, relative to the largest modulus, times a constant. A part of w near
+the threshold may fall on either side in the two: that moves w by no more than its distance from the threshold, so no
+case is set aside.
 """
 
 from __future__ import annotations
