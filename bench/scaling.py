@@ -4,6 +4,7 @@
 * `taskset -c 1 python bench/scaling.py sizes`: other sizes beside their power-of-two neighbour
 * `taskset -c 1 python bench/scaling.py large`: to 8192 x 8192, time and memory
 * `taskset -c 1 python bench/scaling.py calls`: calls of 3 iterations beside a long one
+* `taskset -c 1 python bench/scaling.py variants`: complex128, and no over-relaxation, beside the usual iteration
 * `python bench/scaling.py threads`: two threads beside one; needs two idle cores
 """
 
@@ -28,14 +29,14 @@ SIZES = {
 class Problem:
     """A plan and a state in the middle of a solve of noise; `iterate(count)` goes on."""
 
-    def __init__(self, n, threads=1, batch=1):
+    def __init__(self, n, threads=1, batch=1, dtype="complex64", relax=RELAX):
         rng = np.random.default_rng(n)
-        self.plan = select("cpp").Plan(kspike.radial_mask((n, n), lines=40), "complex64", threads)
-        self.x = _noise(rng, batch, n, n)
-        self.y = self.plan.forward(self.x, out=np.empty((batch, self._samples(n)), "complex64"))
-        self.state = self.plan.state(np.zeros((batch, 2, n, n), "complex64"))
-        self.zero = self.plan.state(np.zeros((batch, 2, n, n), "complex64"))
-        self.pixels = batch * n * n
+        self.plan = select("cpp").Plan(kspike.radial_mask((n, n), lines=40), dtype, threads)
+        self.x = _noise(rng, batch, n, n).astype(dtype)
+        self.y = self.plan.forward(self.x, out=np.empty((batch, self._samples(n)), dtype))
+        self.state = self.plan.state(np.zeros((batch, 2, n, n), dtype))
+        self.zero = self.plan.state(np.zeros((batch, 2, n, n), dtype))
+        self.pixels, self.relax = batch * n * n, relax
         self.iterate(3)
 
     def _samples(self, n):
@@ -43,13 +44,13 @@ class Problem:
 
     def iterate(self, count):
         """`count` more iterations."""
-        self.plan.iterate(self.state, self.y, self.x, T, RHO, RELAX, count)
+        self.plan.iterate(self.state, self.y, self.x, T, RHO, self.relax, count)
 
     def step(self, count):
         """What a step of an attack asks of the engine: iterate, freeze, tangent, A dx."""
         self.iterate(count)
         tape, dx = self.plan.freeze(self.state, T), np.empty_like(self.x)
-        self.plan.tangent(self.zero, tape, self.x, dx, RHO, RELAX, count)
+        self.plan.tangent(self.zero, tape, self.x, dx, RHO, self.relax, count)
         self.plan.forward(dx, out=np.empty_like(self.y))
 
 
@@ -118,6 +119,16 @@ def calls(rounds):
         )
 
 
+def variants(rounds):
+    """The iteration in double precision, and with relax = 1, over the usual one."""
+    for n in (256, 512, 1024, 2048):
+        problems = {"usual": Problem(n), "double": Problem(n, dtype="complex128"), "relax 1": Problem(n, relax=1.0)}
+        count = max(2, 10 * 256 // n)
+        times = race({name: lambda p=p, count=count: p.iterate(count) for name, p in problems.items()}, rounds)
+        double, plain = paired(times["double"], times["usual"]), paired(times["usual"], times["relax 1"])
+        print(f"{n:>5}: complex128 {double:.2f} x, over-relaxation {plain:.2f} x", flush=True)
+
+
 def threads(rounds):
     """How much faster two threads are: the images of a batch apart, and one image together."""
     for n, batch in ((256, 8), (256, 1), (512, 1), (1024, 1), (2048, 1)):
@@ -129,7 +140,7 @@ def threads(rounds):
 
 def main():
     """Run as the command line says."""
-    parts = {"sizes": sizes, "large": large, "calls": calls, "threads": threads}
+    parts = {"sizes": sizes, "large": large, "calls": calls, "variants": variants, "threads": threads}
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("parts", nargs="*", choices=[*parts, []], default=[], metavar=" ".join(parts))
     parser.add_argument("--rounds", type=int, default=25)
