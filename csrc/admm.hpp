@@ -95,7 +95,7 @@ class Plan {
       passes_.load_field(w, state.back().w.data());
     }
     return state;
-  }
+  }  // NOLINT(clang-analyzer-cplusplus.NewDeleteLeaks): it does not see the moves
 
   // w <- w + (to / t - 1) clip(w, t), where w - f = 2 clip(w, t).
   void rescale(State& state, double t, double to) const {

@@ -54,7 +54,7 @@ KSPIKE_INLINE Complex<V> rotate(Complex<V> a, C c, C s) {
 
 // (cos, sin) of 2 pi k / n, to the last digit: by symmetry, in whole numbers, from an angle of at
 // most pi / 4.
-inline Complex<double> root(int64_t k, int64_t n) {
+inline Complex<double> root(int64_t k, int64_t n) noexcept {
   auto turn = [](auto& self, int64_t eighths, int64_t whole) -> Complex<double> {
     if (2 * eighths > whole) {
       const Complex<double> r = self(self, whole - eighths, whole);
@@ -158,7 +158,7 @@ struct Butterfly<16, S, T, V> {
 template <int R, class T>
 struct Roots {
   T c[R], s[R];
-  Roots() {
+  Roots() noexcept {
     for (int k = 0; k < R; ++k) {
       c[k] = static_cast<T>(root(k, R).re);
       s[k] = static_cast<T>(root(k, R).im);
