@@ -12,6 +12,7 @@ of evaluation; its first gradient is checked against ours.
 """
 
 import argparse
+import concurrent.futures
 import json
 import multiprocessing
 import os
@@ -41,8 +42,8 @@ def main():
     rounds = {contestant.__name__: [] for contestant in contestants}
     for _ in range(1 if arguments.smoke else arguments.rounds):
         for contestant in contestants:
-            with context.Pool(1) as pool:
-                rounds[contestant.__name__].append(pool.apply(contestant, (arguments.size,)))
+            with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+                rounds[contestant.__name__].append(pool.submit(contestant, arguments.size).result())
     results = {
         name: found[0] | {"seconds": statistics.median(r["seconds"] for r in found)} for name, found in rounds.items()
     }
