@@ -127,9 +127,10 @@ class TVSolver:
 
         An image ends after k iterations when k / 10 times the last change of x over ten of them, in real or imaginary
         part, is at most 0.7 tol max|A*y|; k counts as at least 100, rounded up to the next of 100 1.5^j. At the default
-        1e-3, and at 1e-2, every measured solve ended within 1.01 tol max|A*y|, most within half of it: a rule, and no
-        guarantee as `.certificate` is one. No change of x is seen below 8 eps max|A*y|, so that complex64 does not keep
-        to it below 1e-3 (1e-4: two thirds to nine tenths, all within 1.8). tol = 0 runs exactly max_iterations.
+        1e-3, 358 of 360 measured solves of 256 x 256 ended within tol max|A*y|, most within half of it, and two at 1.2
+        times that: a rule, and no guarantee as `.certificate` is one. No change of x is seen below 8 eps max|A*y|, so
+        that complex64 does not keep to it below 1e-3 (1e-4: two thirds to nine tenths, all within 1.8).
+        tol = 0 runs exactly max_iterations.
 
         state : start from there and not from w = 0: the `Solution` of as many images by this solver or one with another
             lam or rho, or its `.state` if it is of this one, or `self.state(w)`; left unchanged
