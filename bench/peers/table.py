@@ -137,7 +137,7 @@ def plot(held, path, n="256"):
     from race import SAME
 
     runs = {tuple(key.split("|")): value for key, value in held["runs"].items()}
-    figure, axes = plt.subplots(figsize=(7, 4.2))
+    figure, axes = plt.subplots(figsize=(8.5, 4.2))
     for name in names(runs, "time", n, "1"):
         found = row(runs, name, n, "1")
         count = runs.get(("count", SAME.get(name, name), n, "complex64", "1"), {})
@@ -150,14 +150,15 @@ def plot(held, path, n="256"):
         axes.loglog(
             [k * per for k, _ in curve],
             [gap for _, gap in curve],
-            color="#c1121f" if ours else None,
+            color="#c1121f" if ours else plt.get_cmap("tab20").colors[2 * len(axes.lines) % 19],
+            ls="--" if name == "kspike tuned" else "-",
             lw=2.5 if ours else 1.2,
             label=name,
             zorder=3 if ours else 2,
         )
     axes.set(xlabel="seconds", ylabel="certified relative gap", ylim=(8e-5, 1))
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, ncols=2)
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     figure.tight_layout()
     figure.savefig(path, dpi=150)
 
