@@ -422,8 +422,10 @@ class Passes {
       S::transpose(re);
       S::transpose(im);
       T copy[W * E];
-      if (kCompare && !whole)
+      if (kCompare && !whole) {
+        std::fill_n(copy, W * E, T(0));  // zero times what stood there could be no number
         for (int r = 0; r < height; ++r) std::copy_n(to + r * line, 2 * width, copy + r * E);
+      }
       T* const p = whole ? to : copy;
       const size_t pitch = whole ? line : E;
       for (int r = 0; kCompare && r < height; ++r) {

@@ -107,7 +107,8 @@ def clip(v, t, norm="separable"):
     if norm == "separable":
         return _parts(lambda a: np.clip(a, -t, t), v)
     length = _length(v, norm)
-    return v * np.divide(t, length, out=np.ones_like(length), where=length > t)
+    outside = length > t
+    return v * np.where(outside, t / np.where(outside, length, 1), 1)
 
 
 @_kernel
