@@ -4,9 +4,11 @@
 import hashlib
 import json
 import math
+import os
 import pathlib
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -215,6 +217,18 @@ def test_a_pickle_is_neither_written_nor_opened(store):
     store.path("ab12").write_bytes(data + hashlib.sha256(data).hexdigest().encode())
     assert store.done(["ab12"])[0] == {"ab12"}, "the hash is right"
     assert store.read("ab12") is None
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_process_that_nobody_waited_for_is_dead(store):
+    store.open()
+    process = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie now
+    left = store.folder / "parts" / f"x.npz.{sweep.store.HOST}.{process.pid}.tmp"
+    left.touch()
+    store.tidy()
+    assert not left.exists()
+    process.wait()
 
 
 def test_left_overs_of_dead_processes_are_removed_and_those_of_live_ones_are_not(store, tmp_path):

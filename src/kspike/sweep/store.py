@@ -171,9 +171,11 @@ def _replace(path, data):
 
 
 def _alive(pid):
-    """Whether a process of this id runs here."""
+    """Whether a process of this id runs here; one that is dead and that nobody has waited for does not."""
     try:
         os.kill(pid, 0)
     except OSError as error:
         return error.errno == errno.EPERM
+    with contextlib.suppress(OSError):  # there on Linux
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1] not in "ZX"
     return True
