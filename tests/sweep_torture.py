@@ -108,10 +108,6 @@ def _judge(here, figures):
             figures["lost"] += 1
         elif any(not np.array_equal(found[0][name], wanted[0][name]) for name in wanted[0]):
             figures["corrupt"] += 1
-    end = time.monotonic() + 20  # a worker of a dead driver may still wait for the disk
-    while any(store.folder.rglob("*.tmp")) and time.monotonic() < end:
-        time.sleep(0.1)
-        store.tidy()
     files = [path for path in store.folder.rglob("*") if path.is_file()]
     parts = [path for path in files if path.suffix == ".npz"]
     figures["duplicated"] += len(parts) - len({path.stem for path in parts} & {task.id for task in tasks})
