@@ -197,7 +197,7 @@ def run(minutes):
         gc.collect()
         grown.append(resident() - before)
     median, whole = max(0, int(np.median(grown))), sum(grown[1:])  # a leak shows in every block; the first warms up
-    found = f"the median block of {count} grew by {median / 2**10:.0f} KiB, all but the first by {whole / 2**20:.1f} MiB"
+    found = f"median block of {count} grew by {median / 2**10:.0f} KiB, all but the first by {whole / 2**20:.1f} MiB"
     table = [(f"{blocks * count:,} seeded cases", f"nothing found, {found}", "64 KiB, 8 MiB")]
     passed = median <= 64 << 10 and whole <= 8 << 20
     if minutes >= 1:
