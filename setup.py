@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Build the C++ engine: one module for each instruction set, side by side, chosen at import (kspike/_backends/cpp.py).
+"""Build the C++ engine: for each instruction set a module of plans and one of single kernels, chosen at import.
 
-Without a compiler kspike installs all the same, runs on Numba and says so (`kspike info`; here with `pip install -v`).
+The choice is made in kspike/_backends/cpp.py. Without a compiler kspike installs all the same, runs on Numba and says so (`kspike info`; here with `pip install -v`).
 KSPIKE_NO_CPP=1 leaves the modules out; KSPIKE_WERROR=1 makes warnings, and a build that fails, errors.
 KSPIKE_BUILD_CUDA=1 also compiles the CUDA sources, which the CUDA engine otherwise does at run time, and needs no
 toolkit and no GPU (kspike/_backends/cuda_build.py).
@@ -9,6 +9,7 @@ toolkit and no GPU (kspike/_backends/cuda_build.py).
 
 import copy
 import glob
+import itertools
 import os
 import pathlib
 import platform
@@ -24,25 +25,27 @@ from setuptools.errors import BaseError, CCompilerError
 FLAGS = ["-O2", "-g0", "-fno-math-errno", "-fno-trapping-math", "-pthread", "-Wall", "-Wextra", "-Wconversion"]
 STRICT = bool(os.environ.get("KSPIKE_WERROR"))
 CUDA = bool(os.environ.get("KSPIKE_BUILD_CUDA"))
-# The baseline also holds the single kernels: without fused multiply-add they give the same bits on every machine, and
-# their plain loops are vectorised at -O3 only.
-LEVELS = {"_core": ["-DKSPIKE_BASELINE", "-ffp-contract=off", "-O3"]}
+# The plain loops of the single kernels are vectorised at -O3 only, and without fused multiply-add give the same bits at
+# every level.
+SOURCES = {"_core": ("csrc/plans.cpp", []), "_kernels": ("csrc/kernels.cpp", ["-O3", "-ffp-contract=off"])}
+LEVELS = {"": ["-DKSPIKE_BASELINE"]}
 if platform.machine() in ("x86_64", "AMD64"):
-    LEVELS["_core"] += ["-march=x86-64"]
-    LEVELS["_core_v3"] = ["-march=x86-64-v3"]
-    LEVELS["_core_v4"] = ["-march=x86-64-v4"]
+    LEVELS[""] += ["-march=x86-64"]
+    LEVELS["_v3"] = ["-march=x86-64-v3"]
+    LEVELS["_v4"] = ["-march=x86-64-v4"]
 
 
-def extension(name, flags):
-    """The module kspike.<name>: the same source, other flags."""
+def extension(module, level):
+    """The module kspike.<module><level>: for each level the same source, other flags."""
+    source, flags = SOURCES[module]
     return Pybind11Extension(
-        f"kspike.{name}",
-        ["csrc/bindings.cpp"],
+        f"kspike.{module}{level}",
+        [source],
         cxx_std=20,
         include_dirs=["csrc"],
         depends=sorted(glob.glob("csrc/*.hpp")),
-        define_macros=[("KSPIKE_MODULE", name)],
-        extra_compile_args=[*FLAGS, *flags, *(["-Werror"] if STRICT else [])],
+        define_macros=[("KSPIKE_MODULE", module + level)],
+        extra_compile_args=[*FLAGS, *flags, *LEVELS[level], *(["-Werror"] if STRICT else [])],
         extra_link_args=["-pthread"],
     )
 
@@ -87,7 +90,7 @@ class BuildSources(build_py):
 
 setup(
     packages=[*find_packages("src"), "kspike._csrc"],
-    ext_modules=[] if os.environ.get("KSPIKE_NO_CPP") else [extension(*level) for level in LEVELS.items()],
+    ext_modules=[] if os.environ.get("KSPIKE_NO_CPP") else [extension(*pair) for pair in itertools.product(SOURCES, LEVELS)],
     cmdclass={"build_ext": BuildLevels, "build_py": BuildSources},
     setup_requires=["numpy>=2.0", "nvidia-cuda-nvrtc==13.0.88", "nvidia-nvfatbin==13.0.85"] if CUDA else [],
     options={"build_ext": {"parallel": True}},

@@ -20,12 +20,11 @@ from kspike import reference
 pytest.importorskip("kspike._core", reason="the C++ engine was not built")
 from kspike._backends import cpp
 
-LEVELS = ("baseline", "v3", "v4")
-HERE = LEVELS[: LEVELS.index(cpp._core.isa()) + 1]
+HERE = cpp.LEVELS[: cpp.LEVELS.index(cpp.BEST) + 1]
 
 
-def module_file(level):
-    name = "kspike._core" if level == "baseline" else f"kspike._core_{level}"
+def module_file(module, level):
+    name = f"kspike.{module}" + ("" if level == "baseline" else f"_{level}")
     return pathlib.Path(importlib.util.find_spec(name).origin)
 
 
@@ -54,10 +53,11 @@ mask, y, w = given["mask"], given["y"], given["w"]
 plan = cpp.Plan(mask, y.dtype, 1)
 x = np.empty((len(y), *mask.shape), y.dtype)
 plan.iterate(plan.state(w), y, x, 0.3, 0.7, 1.9, 12)
-d, z = np.empty_like(w), np.empty_like(w)
-cpp.grad(x, out=d)
+d, z, a = np.empty_like(w), np.empty_like(w), np.empty_like(x)
+cpp.grad(given["x"], out=d)
 cpp.shrink_update(w, given["x"], 0.3, 1.9, out=z)
-np.savez(sys.argv[2], x=x, z=z, isa=cpp.ISA)
+cpp.grad_adjoint(z, out=a)
+np.savez(sys.argv[2], x=x, d=d, z=z, a=a, isa=cpp.ISA)
 """
 
 
@@ -75,7 +75,8 @@ def test_levels_agree_and_the_single_kernels_to_the_bit(tmp_path, rng, dtype):
         assert str(found[level]["isa"]) == level
     eps = np.finfo(dtype).eps
     for level in HERE[1:]:
-        np.testing.assert_array_equal(found[level]["z"], found["baseline"]["z"])
+        for name in "dza":
+            np.testing.assert_array_equal(found[level][name], found["baseline"][name])
         difference = np.abs(found[level]["x"] - found["baseline"]["x"]).max()
         # Twelve iterations of transforms that round differently, in an order of their own.
         assert difference <= 256 * eps * np.abs(found["baseline"]["x"]).max()
@@ -99,13 +100,14 @@ def test_an_unknown_level_is_refused(asked):
     ("level", "foreign"),
     [("baseline", r"\sv[a-z0-9]+\s|%[yz]mm|%k[1-7]"), ("v3", r"%zmm|%k[1-7]|%xmm(1[6-9]|2\d|3[01])")],
 )
-def test_no_instruction_outside_its_module(level, foreign):
+@pytest.mark.parametrize(("module", "lines"), [("_core", 10_000), ("_kernels", 2_000)])
+def test_no_instruction_outside_its_module(module, lines, level, foreign):
     """A processor that lacks a level must never meet one of its instructions in a module of a lower level."""
     text = subprocess.run(
-        ["objdump", "-d", "--no-show-raw-insn", module_file(level)], check=True, capture_output=True, text=True
+        ["objdump", "-d", "--no-show-raw-insn", module_file(module, level)], check=True, capture_output=True, text=True
     ).stdout
     code = [line for line in text.splitlines() if "\t" in line and not re.search(r"\b(verr|verw)\b", line)]
-    assert len(code) > 10_000
+    assert len(code) > lines
     assert [line for line in code if re.search(foreign, line)] == []
 
 

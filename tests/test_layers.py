@@ -13,9 +13,12 @@ PACKAGE = pathlib.Path(kspike.__file__).parent
 # A module imports from its own package only what lies on lower floors.
 FLOORS = {
     "_core": 0,
+    "_kernels": 0,
     "_csrc": 0,
     "_core_v3": 0,
     "_core_v4": 0,
+    "_kernels_v3": 0,
+    "_kernels_v4": 0,
     "door": 0,
     "reference": 0,
     "sampling": 1,

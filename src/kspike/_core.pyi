@@ -1,37 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""The compiled module (csrc/bindings.cpp). `_core_v3` and `_core_v4` have the plans only. Meaning: kspike.reference.
+"""The compiled plans (csrc/plans.cpp). Meaning: kspike.reference.
 
 Arrays are C-contiguous; nothing is cast or copied. Complex arrays of one call agree in dtype.
 """
 
-from typing import TypeVar
-
 import numpy as np
 from numpy.typing import NDArray
 
-_Complex = TypeVar("_Complex", np.complex64, np.complex128)
-_Bits = NDArray[np.uint8]
 
 lanes: int
 """float32 numbers per vector."""
-
-def isa() -> str: ...
-def grad(x: NDArray[_Complex], out: NDArray[_Complex]) -> NDArray[_Complex]: ...
-def grad_adjoint(d: NDArray[_Complex], out: NDArray[_Complex]) -> NDArray[_Complex]: ...
-def clip(v: NDArray[_Complex], t: float, out: NDArray[_Complex]) -> NDArray[_Complex]: ...
-def shrink(v: NDArray[_Complex], t: float, out: NDArray[_Complex]) -> NDArray[_Complex]: ...
-def support(w: NDArray[_Complex], t: float, out: _Bits) -> _Bits: ...
-def reflect(w: NDArray[_Complex], t: float, out: NDArray[_Complex]) -> NDArray[_Complex]: ...
-def reflect_tangent(dw: NDArray[_Complex], bits: _Bits, out: NDArray[_Complex]) -> NDArray[_Complex]: ...
-def shrink_update(
-    w: NDArray[_Complex], x: NDArray[_Complex], t: float, relax: float, out: NDArray[_Complex]
-) -> NDArray[_Complex]: ...
-def shrink_update_tangent(
-    dw: NDArray[_Complex], dx: NDArray[_Complex], bits: _Bits, relax: float, out: NDArray[_Complex]
-) -> NDArray[_Complex]: ...
-def shrink_update_adjoint(
-    g: NDArray[_Complex], r: NDArray[_Complex], bits: _Bits, relax: float, rho: float, out: NDArray[_Complex]
-) -> NDArray[_Complex]: ...
 
 class State64:
     @property

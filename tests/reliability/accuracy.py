@@ -97,7 +97,7 @@ def run(minutes):
 
     levels = ("baseline", "v3", "v4")
     table, passed = [], True
-    for level in levels[: levels.index(cpp._core.isa()) + 1]:
+    for level in levels[: levels.index(cpp.BEST) + 1]:
         done = subprocess.run(
             [sys.executable, __file__, str(minutes)],
             env={**os.environ, "KSPIKE_ISA": level},

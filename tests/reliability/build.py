@@ -15,7 +15,8 @@ import kspike
 __all__ = ["ROOT", "environment", "package", "preload"]
 
 ROOT = pathlib.Path(__file__).parents[2]
-DEFINES = ["-DKSPIKE_BASELINE", "-DKSPIKE_MODULE=_core", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+FLAGS = ["-DKSPIKE_BASELINE", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+MODULES = {"_core": "plans.cpp", "_kernels": "kernels.cpp"}
 
 
 def package(folder, *flags, edits=(), compiler="g++"):
@@ -39,9 +40,11 @@ def package(folder, *flags, edits=(), compiler="g++"):
     includes = subprocess.run(
         [sys.executable, "-m", "pybind11", "--includes"], check=True, capture_output=True, text=True
     )
-    module = there / f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"
-    command = [compiler, "-std=c++20", "-shared", "-fPIC", "-pthread", "-fvisibility=hidden", *DEFINES, *flags]
-    subprocess.run([*command, *includes.stdout.split(), "-o", module, csrc / "bindings.cpp"], check=True)
+    command = [compiler, "-std=c++20", "-shared", "-fPIC", "-pthread", "-fvisibility=hidden", *FLAGS, *flags]
+    for name, source in MODULES.items():
+        module = there / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
+        names = [f"-DKSPIKE_MODULE={name}", *includes.stdout.split(), "-o", module]
+        subprocess.run([*command, *names, csrc / source], check=True)
     return folder
 
 

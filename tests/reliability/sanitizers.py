@@ -48,9 +48,9 @@ def run(minutes):
     """All of the suite that concerns the engine; in the short version a few tests at one level."""
     threads = "threads or shared or large_odd"
     suite = [f"tests/test_{name}.py" for name in SUITE]
-    memory, levels = "address and undefined behaviour", ("baseline", cpp._core.isa())
+    memory, levels = "address and undefined behaviour", ("baseline", cpp.BEST)
     jobs = [(memory, level, [*suite, "-k", ELSEWHERE]) for level in levels]
-    jobs.append(("threads", cpp._core.isa(), [*suite, "-k", f"({threads}) and {ELSEWHERE}"]))
+    jobs.append(("threads", cpp.BEST, [*suite, "-k", f"({threads}) and {ELSEWHERE}"]))
     if minutes < 1:
         jobs = [(memory, "baseline", ["tests/test_cpp.py", "-k", "large_odd or derivatives_do_not"])]
     table, passed = [], True

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+// NumPy arrays at the door of the engine: what is checked of them, and the numbers in them.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <complex>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace kspike {
+
+namespace py = pybind11;
+
+template <class T>
+using Array = py::array_t<std::complex<T>, py::array::c_style>;
+using Support = py::array_t<uint8_t, py::array::c_style>;
+
+// The numbers of a complex array; a shape that is not the one expected is an error.
+template <class A>
+void expect(const A& a, const char* name, const std::vector<int64_t>& want) {
+  if (std::vector<int64_t>(a.shape(), a.shape() + a.ndim()) == want) return;
+  std::string text = std::string(name) + ": expected shape (";
+  for (int64_t n : want) text += std::to_string(n) + ", ";
+  text += "), got (";
+  for (py::ssize_t i = 0; i < a.ndim(); ++i) text += std::to_string(a.shape(i)) + ", ";
+  throw py::value_error(text + ")");
+}
+template <class T>
+const T* in(const Array<T>& a) {
+  return reinterpret_cast<const T*>(a.data());
+}
+template <class T>
+T* out(Array<T>& a) {
+  return reinterpret_cast<T*>(a.mutable_data());
+}
+
+}  // namespace kspike
