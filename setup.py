@@ -90,7 +90,9 @@ class BuildSources(build_py):
 
 setup(
     packages=[*find_packages("src"), "kspike._csrc"],
-    ext_modules=[] if os.environ.get("KSPIKE_NO_CPP") else [extension(*pair) for pair in itertools.product(SOURCES, LEVELS)],
+    ext_modules=[]
+    if os.environ.get("KSPIKE_NO_CPP")
+    else [extension(*pair) for pair in itertools.product(SOURCES, LEVELS)],
     cmdclass={"build_ext": BuildLevels, "build_py": BuildSources},
     setup_requires=["numpy>=2.0", "nvidia-cuda-nvrtc==13.0.88", "nvidia-nvfatbin==13.0.85"] if CUDA else [],
     options={"build_ext": {"parallel": True}},

@@ -7,7 +7,6 @@ Arrays are C-contiguous; nothing is cast or copied. Complex arrays of one call a
 import numpy as np
 from numpy.typing import NDArray
 
-
 lanes: int
 """float32 numbers per vector."""
 

@@ -9,7 +9,6 @@ import operator
 import os
 import struct
 import tokenize
-import zipfile
 import zlib
 
 import numpy as np
@@ -21,12 +20,6 @@ PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 VOLUMES = (".h5", ".hdf5")
 LARGEST = 2**26  # pixels of an image, 8192 x 8192: what claims more is a header that lies, or a bomb
 H5_KEYS = ("kspace", "reconstruction_esc", "reconstruction_rss", "image")
-
-# What NumPy, Pillow and h5py raise for files that are not what their name says (a broken header may ask for petabytes).
-BROKEN = (
-    *(OSError, EOFError, SyntaxError, tokenize.TokenError, struct.error, zlib.error, zipfile.BadZipFile),
-    *(ValueError, TypeError, KeyError, IndexError, OverflowError, MemoryError, RuntimeError),
-)
 
 
 def read_image(path, *, slice=None, size=None, key=None):
@@ -97,6 +90,16 @@ def read_mask(path, *, key=None):
     return mask
 
 
+def _broken():
+    """What NumPy, Pillow and h5py raise for files that are not what their name says: a header may ask for petabytes."""
+    import zipfile  # takes a tenth of `import kspike` where nothing has loaded it
+
+    return (
+        *(OSError, EOFError, SyntaxError, tokenize.TokenError, struct.error, zlib.error, zipfile.BadZipFile),
+        *(ValueError, TypeError, KeyError, IndexError, OverflowError, MemoryError, RuntimeError),
+    )
+
+
 def _kind(path, kinds, key):
     """The path as str and its lower-case suffix: of a file that exists, of one of `kinds`, fit for the key."""
     path = os.fspath(path)
@@ -143,7 +146,7 @@ def _read_array(path, key, favourite):
                 found = held[key] if key in names else None
     except _Refused:
         raise
-    except BROKEN as error:
+    except _broken() as error:
         raise _refusal(path, "an array of numbers", error) from None
     if found is None:
         raise ValueError(f"{path}: expected an array named {key!r}, got {', '.join(names) or 'an empty archive'}")
@@ -169,7 +172,7 @@ def _read_picture(path, index):
                 grey = colour[..., :3] @ (0.299, 0.587, 0.114) * (colour[..., 3] / 255 if transparent else 1)
     except _Refused:
         raise
-    except (*BROKEN, pillow.DecompressionBombError) as error:
+    except (*_broken(), pillow.DecompressionBombError) as error:
         raise _refusal(path, "a picture", error) from None
     if mode == "I" and not (grey.min() >= 0 and grey.max() <= 65535):
         raise ValueError(f"{path}: expected 8 or 16 bits, got integers from {grey.min()} to {grey.max()}")
@@ -201,7 +204,7 @@ def _read_volume(path, key, index):
                 data = data[()]
     except _Refused:
         raise
-    except BROKEN as error:
+    except _broken() as error:
         raise _refusal(path, "an HDF5 file", error) from None
     if name != "kspace":
         return data

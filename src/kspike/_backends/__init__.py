@@ -30,7 +30,10 @@ PLAN = ("forward", "adjoint", "resolvent", "state", "tape", "iterate", "freeze",
 
 # name -> (the modules, any of whose absence means that the engine is absent; what to type to get it)
 ENGINES = {
-    "cpp": ("kspike._core", "pip install -v --force-reinstall --no-deps .  (in the checkout, with a C++20 compiler)"),
+    "cpp": (
+        "kspike._core kspike._kernels",
+        "pip install -v --force-reinstall --no-deps .  (in the checkout, with a C++20 compiler)",
+    ),
     "numba": ("numba scipy", "pip install 'kspike[numba]'"),
     "cupy": ("cupy", "pip install 'kspike[gpu]'"),
     "reference": ("numpy", ""),
