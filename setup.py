@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Build the C++ engine: for each instruction set a module of plans and one of single kernels, chosen at import.
 
-The choice is made in kspike/_backends/cpp.py. Without a compiler kspike installs all the same, runs on Numba and says so (`kspike info`; here with `pip install -v`).
+Without a compiler kspike installs all the same, runs on Numba and says so (`kspike info`; here with `pip install -v`).
 KSPIKE_NO_CPP=1 leaves the modules out; KSPIKE_WERROR=1 makes warnings, and a build that fails, errors.
 KSPIKE_BUILD_CUDA=1 also compiles the CUDA sources, which the CUDA engine otherwise does at run time, and needs no
 toolkit and no GPU (kspike/_backends/cuda_build.py).
