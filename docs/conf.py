@@ -7,7 +7,7 @@ from pathlib import Path
 
 project = "kspike"
 author = "the kspike developers"
-copyright = "MIT licence"
+copyright = "2026, the kspike developers; MIT licence"
 release = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["version"]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
@@ -78,6 +78,10 @@ def setup(app):
     def process(app, what, name, obj, options, lines):
         lines[:] = rendered(list(lines))
 
+    def private(app, what, name, obj, options, signature, returns):
+        return ("", None) if signature and re.search(r"\b_\w", signature) else None  # what only kspike makes
+
     app.connect("autodoc-process-docstring", process)
+    app.connect("autodoc-process-signature", private)
     app.connect("source-read", listed)
     app.connect("env-get-outdated", lambda *_: ["index"])  # a new page changes it

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """README and docs/design.md are true: the code runs, the links lead somewhere, the file map is complete."""
 
+import importlib
 import os
 import pathlib
 import re
@@ -86,3 +87,11 @@ def test_the_file_map_is_complete():
     there = {p.relative_to(ROOT).as_posix() for pattern in SOURCES for p in ROOT.glob(pattern) if p.is_file()}
     assert named - there - {p for p in named if (ROOT / p).is_file()} == set(), "named, but not there"
     assert there - named == set(), "there, but not named in docs/design.md"
+
+
+def test_the_reference_has_every_public_name():
+    page = (ROOT / "docs" / "api.md").read_text()
+    named = set(re.findall(r"^\.\. auto\w+:: kspike\.(?:\w+\.)*(\w+)$", page, re.M))
+    for module in re.findall(r"^\.\. automodule:: kspike\.([\w.]+)$", page, re.M):
+        named |= {module, *importlib.import_module(f"kspike.{module}").__all__}
+    assert set(kspike.__all__) <= named

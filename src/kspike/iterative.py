@@ -58,14 +58,7 @@ class Iterative:
     A method has `_start(y)`, the state of an image as a dict; `_step(s, y)`, which advances it by a pair of transforms
     and returns x; and `_dual(s, x, y)`, a field w and a rho with rho clip(w, lam / rho) near a dual solution.
 
-    Parameters
-    ----------
-    mask : bool array (rows, cols), centred; (n,) for signals
-    psi : "gradient", "identity", the name of an orthogonal wavelet, or an object with __call__, adjoint, shape and
-        `tight`, that Psi*Psi = Psi Psi* = I
-    lam, eta : exactly one of the two, the penalty or the radius of the constraint
-    norm : "separable" or "modulus"; for the gradient of images also "isotropic". See `TVSolver`
-    dtype, backend, threads : as for `TVSolver`; for signals the backend is "numpy", and None stands for it
+    The parameters are those of `SparseSolver`.
     """
 
     def __init__(self, mask, psi, lam, eta, norm, dtype, backend, threads):

@@ -24,19 +24,25 @@ __all__ = ["Found", "Identity", "Iterative", "SparseSolver", "State", "Wavelet"]
 
 
 class SparseSolver(Iterative):
-    """Over-relaxed ADMM with an exact x-update, for both problems; see `Iterative` for the parameters.
+    """Over-relaxed ADMM with an exact x-update, for both problems.
 
         x = argmin rho/2 ||Psi x - w + 2 u||^2 + the data term,   u = clip(w, t)
         w <- w + relax (Psi x - (w - u))
 
     The data term is 1/2 ||A x - y||^2, t = lam / rho; or that ||A x - y|| <= eta, t = 1 / rho. On the spectrum the
-    x-update is a diagonal, with one multiplier for the ball: see `_update`.
+    x-update is a diagonal, with one multiplier for the ball.
 
     With eta = 0 the solution is exact as soon as its support shows, if Psi is orthogonal or the gradient of a signal:
     at iteration 20 and then every 1.4 times later `kspike.exact` solves on the largest entries and proves the result.
 
     Parameters
     ----------
+    mask : bool array (rows, cols), centred; (n,) for signals
+    psi : "gradient", "identity", the name of an orthogonal wavelet, as "haar" or "db4", or an object with __call__,
+        adjoint, shape and `tight`, that Psi*Psi = Psi Psi* = I
+    lam, eta : exactly one of the two, the weight or the radius of the constraint
+    norm : "separable" or "modulus"; for the gradient of images also "isotropic". See `TVSolver`
+    dtype, backend, threads : as for `TVSolver`; for signals the backend is "numpy", and None stands for it
     rho : the penalty, which sets the speed and not the solution. The default for lam is that of `TVSolver`, for images
         of scale about 1, and a tenth of it for the gradient of signals. For eta it is set from the data: 1 / rho = 0.06
         sqrt(n / m) max|B*v| for n numbers, five times that for eta = 0, with B and v of `kspike.exact`; and 0.03
