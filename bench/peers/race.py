@@ -70,6 +70,7 @@ def main():
     parser.add_argument("--threads", type=lambda t: tuple(int(v) for v in t.split(",")), default=THREADS)
     parser.add_argument("--dtypes", type=lambda t: t.split(","), default=list(AIMS), help="of complex64,complex128")
     parser.add_argument("--budget", type=float, default=60, help="CPU seconds to count one setting's iterations")
+    parser.add_argument("--again", action="store_true", help="forget what is recorded of these")
     parser.add_argument("--passes", type=int, default=3, help="how often to go round with the clock")
     parser.add_argument("--within", type=float, default=float("inf"), help="stop after so many seconds")
     parser.add_argument("--patience", type=float, default=600, help="seconds after which a contestant is given up")
@@ -81,6 +82,8 @@ def main():
     path = arguments.record or HERE.parent / "records" / f"{datetime.date.today()}-peers.json"
     record = Record(None if arguments.smoke else path)
     names = [name for name in CONTESTANTS if not arguments.only or name in arguments.only.split(",")]
+    if arguments.again:
+        record.forget(names, arguments)
     end = time.monotonic() + arguments.within
     with tempfile.TemporaryDirectory() as folder:
         problems = Problems(pathlib.Path(os.environ.get("KSPIKE_PROBLEMS", folder)))
@@ -111,6 +114,15 @@ class Record:
     def get(self, key):
         """The result of a task, or None."""
         return self.held["runs"].get("|".join(map(str, key)))
+
+    def forget(self, names, arguments):
+        """Drop timings and gradients, and counts unless only timings are asked for."""
+        steps = {"time", "gradient"} if arguments.step == "time" else {"count", "time", "gradient"}
+        for key in list(self.held["runs"]):
+            step, name, n, dtype, threads = key.split("|")[:5]
+            if step in steps and name in names and int(n) in arguments.sizes and dtype in arguments.dtypes:
+                if step == "count" or int(threads) in arguments.threads:
+                    del self.held["runs"][key]
 
     def add(self, key, result):
         """Keep and save a result; of a result that is there already, the least seconds."""

@@ -31,7 +31,8 @@ def main():
     arguments = parser.parse_args()
     for name in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
         os.environ[f"{name}_NUM_THREADS"] = str(arguments.threads)
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-arguments.threads :])
+    if arguments.task != "find":
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-arguments.threads :])
     try:
         found = {"find": find, "time": seconds, "gradient": gradient}[arguments.task](arguments)
     except ModuleNotFoundError as error:
@@ -71,6 +72,7 @@ def find(arguments):
                 if best[aim] is None or k < best[aim][0]:
                     best[aim] = [k, setting]
             due[0] = k + max(1, k // (40 if not left or curve[-1][1] < NEAR * left[0] else 10))
+            look.left, look.curve = left, curve
             beaten = all(best[aim] and k >= best[aim][0] for aim in aims)
             spent[1] += cpu() - now
             return not left or beaten or now - spent[0] - spent[1] > arguments.budget
