@@ -14,7 +14,9 @@ what else the machine does falls on all alike. README.md beside bench/run.py say
 
 import argparse
 import collections
+import contextlib
 import datetime
+import fcntl
 import itertools
 import json
 import os
@@ -102,14 +104,33 @@ def main():
 
 
 class Record:
-    """What has been found, {key: result} under JSON keys "step|name|size|dtype|threads"; saved after each."""
+    """What has been found, {key: result} under JSON keys "step|name|size|dtype|threads"; saved after each.
+
+    Several races may write to one file: each reads it again, under a lock, before it adds to it.
+    """
 
     def __init__(self, path):
-        self.path, self.held = path, {}
-        if path is not None and path.exists():
-            self.held = json.loads(path.read_text())
-        self.held.setdefault("machine", bench.machine())
-        self.held.setdefault("runs", {})
+        self.path, self.held = path, {"machine": bench.machine(), "runs": {}}
+        with self.locked():
+            pass
+
+    @contextlib.contextmanager
+    def locked(self):
+        """The file read, and written again at the end."""
+        if self.path is None:
+            yield
+            return
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            if self.path.exists():
+                self.held = json.loads(self.path.read_text())
+            yield
+            new = self.path.with_suffix(".new")
+            new.write_text(text(self.held))
+            new.replace(self.path)
+        finally:
+            os.close(folder)
 
     def get(self, key):
         """The result of a task, or None."""
@@ -118,23 +139,22 @@ class Record:
     def forget(self, names, arguments):
         """Drop timings and gradients, and counts unless only timings are asked for."""
         steps = {"time", "gradient"} if arguments.step == "time" else {"count", "time", "gradient"}
-        for key in list(self.held["runs"]):
-            step, name, n, dtype, threads = key.split("|")[:5]
-            if step in steps and name in names and int(n) in arguments.sizes and dtype in arguments.dtypes:
-                if step == "count" or int(threads) in arguments.threads:
-                    del self.held["runs"][key]
+        with self.locked():
+            for key in list(self.held["runs"]):
+                step, name, n, dtype, threads = key.split("|")[:5]
+                if step in steps and name in names and int(n) in arguments.sizes and dtype in arguments.dtypes:
+                    if step == "count" or int(threads) in arguments.threads:
+                        del self.held["runs"][key]
 
     def add(self, key, result):
         """Keep and save a result; of a result that is there already, the least seconds."""
-        before = self.get(key)
-        if before and "seconds" in before and "seconds" in result:
-            result["seconds"] = least(before["seconds"], result["seconds"])
-        passes = (before or {}).get("passes", 0) + 1
-        self.held["runs"]["|".join(map(str, key))] = result | {"passes": passes, "commit": bench.commit()}
-        words = result.get("skipped") or result.get("best") or result.get("seconds")
-        print(*key, words, flush=True)
-        if self.path is not None:
-            self.path.write_text(text(self.held))
+        with self.locked():
+            before = self.get(key)
+            if before and "seconds" in before and "seconds" in result:
+                result["seconds"] = least(before["seconds"], result["seconds"])
+            passes = (before or {}).get("passes", 0) + 1
+            self.held["runs"]["|".join(map(str, key))] = result | {"passes": passes, "commit": bench.commit()}
+        print(*key, result.get("skipped") or result.get("best") or result.get("seconds"), flush=True)
 
 
 def least(a, b):

@@ -11,7 +11,7 @@ import numpy as np
 
 FUNCTIONAL = "backward"
 LADDER = True  # each look is a run from the start, and there are few
-SETTINGS = tuple({"rho": rho} for rho in (0.03, 0.01))
+SETTINGS = tuple({"rho": rho} for rho in (0.03, 0.1, 0.01))
 
 
 def pics(problem, dtype, threads, rho):
