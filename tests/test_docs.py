@@ -95,3 +95,14 @@ def test_the_reference_has_every_public_name():
     for module in re.findall(r"^\.\. automodule:: kspike\.([\w.]+)$", page, re.M):
         named |= {module, *importlib.import_module(f"kspike.{module}").__all__}
     assert set(kspike.__all__) <= named
+
+
+@pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md", *(f"docs/{page}.md" for page in PAGES)])
+def test_no_emphasis_begins_within_a_word(page):
+    """As in A*A x and A*y, where a backslash is missing before the star."""
+    parser = pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable("table")
+    for token in parser.parse((ROOT / page).read_text()):
+        before = ""
+        for child in token.children or []:
+            assert child.type != "em_open" or not before[-1:].isalnum(), token.content
+            before = child.content
