@@ -208,8 +208,15 @@ def test_nan_stays_in_its_part(engine, name):
 @pytest.mark.parametrize("missing", ["numba", "scipy"])
 def test_an_engine_without_its_packages_is_absent(monkeypatch, missing):
     """And only then: any other failed import inside an engine is shown."""
-    monkeypatch.delitem(sys.modules, "kspike._backends.numba", raising=False)
-    monkeypatch.setitem(sys.modules, missing, None)
+
+    class Absent:
+        def find_spec(self, name, path=None, target=None):
+            if name == missing:
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    for name in ("kspike._backends.numba", missing):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
     with pytest.raises(ImportError, match=r"'numba' is not installed: pip install 'kspike\[numba\]'"):
         _backends.select("numba")
 

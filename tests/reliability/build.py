@@ -54,8 +54,12 @@ def environment(folder, **more):
 
 
 def preload(compiler, library):
-    """Where the compiler keeps a run-time library, for LD_PRELOAD."""
-    path = subprocess.run([compiler, f"-print-file-name={library}"], check=True, capture_output=True, text=True).stdout
-    if not os.path.isabs(path.strip()):
-        raise FileNotFoundError(f"{compiler} has no {library}: apt install {compiler}")
-    return path.strip()
+    """Where the compiler keeps a run-time library, for LD_PRELOAD; with the C++ library, whose throw it wraps."""
+    found = []
+    for name in (library, "libstdc++.so"):
+        command = [compiler, f"-print-file-name={name}"]
+        path = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        if not os.path.isabs(path):
+            raise FileNotFoundError(f"{compiler} has no {name}: apt install {compiler}")
+        found.append(os.path.realpath(path))
+    return ":".join(found)
