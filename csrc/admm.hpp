@@ -54,7 +54,7 @@ class Plan {
       team.wait();
       for (auto [c, end] = team.share(passes_.tiles(), k); c < end; ++c) {
         passes_.columns_forward(c, h, team.members[k].transform.data());
-        passes_.gather(c, passes_.tile(h, c), orthonormal(), y + i * samples_size());
+        passes_.gather(c, h, orthonormal(), y + i * samples_size());
       }
     });
   }
@@ -193,7 +193,7 @@ class Plan {
           team.wait();
           if (refresh) {
             typename Stencils::Reflect stencil{image.w.data(), threshold};
-            passes_.template row_pass<kFirst>(image.h.data(), stencil, team, k, rhs);
+            rows<kFirst>(image.h.data(), stencil, team, k, rhs);
             if (k == 0) image.t = rhs ? std::numeric_limits<double>::quiet_NaN() : t;
             team.wait();
           }
@@ -211,11 +211,11 @@ class Plan {
               auto* record = step<Stencils>((*tape)[i], (*tape)[i].count + n - 1);
               typename Stencils::template Update<true> stencil{image.w.data(), threshold,
                                                                relaxation, record};
-              passes_.template row_pass<kStep>(image.h.data(), stencil, team, k, rhs, output);
+              rows<kStep>(image.h.data(), stencil, team, k, rhs, output);
             } else {
               typename Stencils::template Update<false> stencil{image.w.data(), threshold,
                                                                 relaxation, nullptr};
-              passes_.template row_pass<kStep>(image.h.data(), stencil, team, k, rhs, output);
+              rows<kStep>(image.h.data(), stencil, team, k, rhs, output);
             }
             team.wait();
             if (watch.ended()) break;
@@ -245,18 +245,18 @@ class Plan {
       const auto* record = step<Stencils>(tape[i], tape[i].count - 1);
       passes_.load_rhs(g + i * image_size(), static_cast<T>(1 / rho), team, k);
       typename Stencils::ReflectTangent reflect{image.w.data(), record};
-      passes_.template row_pass<kFirst>(h, reflect, team, k, true);
+      passes_.template row_pass<kFirst | P::kRhs>(h, reflect, team, k);
       if (k == 0) image.t = std::numeric_limits<double>::quiet_NaN();
       team.wait();
       typename Stencils::UpdateTangent stencil{image.w.data(), relaxation, record};
       for (int64_t n = 1; n < iterations && !watch.ended(); ++n) {
         columns<Data::kNone>(h, rho, relax, team, k);
         watch.look();
-        passes_.template row_pass<kStep>(h, stencil, team, k, true);
+        passes_.template row_pass<kStep | P::kRhs>(h, stencil, team, k);
         team.wait();
       }
       columns<Data::kNone>(h, rho, relax, team, k);
-      passes_.template row_pass<kLast>(h, stencil, team, k, true,
+      passes_.template row_pass<kLast>(h, stencil, team, k,
                                        {dx + i * image_size(), static_cast<T>(1 / relax)});
       remove_mean(dx + i * image_size(), team, k);
     });
@@ -282,15 +282,14 @@ class Plan {
                    typename Stencils::UpdateAdjoint stencil{team.w.data(), relaxation,
                                                             step<Stencils>(tape[i], n)};
                    if (n > 0)
-                     passes_.template row_pass<kStep>(h, stencil, team, k, false);
+                     passes_.template row_pass<kStep>(h, stencil, team, k);
                    else
-                     passes_.template row_pass<kLast>(h, stencil, team, k, false);
+                     passes_.template row_pass<kLast>(h, stencil, team, k);
                    team.wait();
                  }
                  const T scale = static_cast<T>(std::sqrt(passes_.pixels()) / rho);
                  for (auto [c, end] = team.share(passes_.tiles(), k); c < end; ++c)
-                   passes_.gather(c, passes_.tile(team.total.data(), c), scale,
-                                  y + i * samples_size());
+                   passes_.gather_total(c, team.total.data(), scale, y + i * samples_size());
                  if (k == 0) passes_.store_field(team.w.data(), w + 2 * i * image_size());
                });
   }
@@ -304,6 +303,16 @@ class Plan {
       passes_.template column_pass<D>(c, h, rho, gain, team.data.data(), team.total.data(),
                                       team.members[k].transform.data());
     team.wait();
+  }
+
+  // The row pass over the k-th member's groups, with the right-hand side of the team or without.
+  template <int Parts, class Stencil>
+  void rows(T* h, const Stencil& stencil, Team<T>& team, int k, bool rhs,
+            typename P::Output output = {}) const {
+    if (rhs)
+      passes_.template row_pass<Parts | P::kRhs>(h, stencil, team, k, output);
+    else
+      passes_.template row_pass<Parts>(h, stencil, team, k, output);
   }
 
   // Where the mean of x is not determined, the solution without one is meant.
@@ -384,7 +393,7 @@ class Plan {
     }
     if ((scratch & kSpectrum) && !team->h.size()) team->h = passes_.spectrum();
     if ((scratch & kField) && !team->w.size()) team->w = Aligned<T>(passes_.field_size());
-    if ((scratch & kTotal) && !team->total.size()) team->total = passes_.spectrum();
+    if ((scratch & kTotal) && !team->total.size()) team->total = Aligned<T>(passes_.total_size());
     if ((scratch & kRhs) && !team->rhs.size()) team->rhs = Aligned<T>(passes_.rhs_size());
     return team;
   }

@@ -431,8 +431,8 @@ class Fft {
       radices.push_back(a * b);
     };
     auto count = [&](int p) { return std::count(radices.begin(), radices.end(), p); };
-    for (int p : {5, 3})
-      if (twos == 1 && count(p)) merge(2, p), twos = 0;
+    if (twos == 1 && count(5)) merge(2, 5), twos = 0;
+    if (twos % 3 == 1 && count(3)) merge(2, 3), --twos;
     if (twos % 3 == 2 && count(3)) merge(4, 3), twos -= 2;
     while (count(3) && count(5)) merge(3, 5);
     // Eights, which fit in 32 registers and are few enough streams for a set of the L1 cache; what

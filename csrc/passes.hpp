@@ -45,6 +45,7 @@ class Passes {
         along_(cols),
         bits_(static_cast<size_t>(tiles_) * rows),
         first_(tiles_ + 1),
+        first_slot_(tiles_ + 1),
         symbol_rows_(rows),
         symbol_cols_(static_cast<size_t>(tiles_) * W) {
     auto symbol = [this](int k, int n) {
@@ -59,6 +60,7 @@ class Passes {
     for (int p = 0; p < rows; ++p) symbol_rows_.data()[p] = symbol(down_.order()[p], rows);
     for (int c = 0; c < tiles_; ++c) {
       first_[c] = static_cast<int64_t>(source_.size());
+      int64_t slot = first_slot_[c];
       for (int q = c * W; q < (c + 1) * W; ++q)  // past the last column the diagonal is zero
         symbol_cols_.data()[q] = q < cols ? symbol(along_.order()[q], cols) : T(1e30);
       for (int p = 0; p < rows; ++p) {
@@ -71,6 +73,7 @@ class Passes {
           if (!mask[at] && (kr || kc)) continue;
           bits_[static_cast<size_t>(c) * rows + p] |= static_cast<Bits>(1u << l);
           place_.push_back(p * E + l);
+          slot_.push_back(static_cast<int32_t>(slot - first_slot_[c]) * E + l);
           if (!mask[at]) mean_ = static_cast<int64_t>(source_.size());
           source_.push_back(mask[at] ? sample[at] : 0);
           const int64_t turn_rows = int64_t{kr} * (rows / 2) % rows,
@@ -85,7 +88,9 @@ class Passes {
           packed_.push_back(static_cast<int32_t>(begin + i));
           packed_.push_back(static_cast<int32_t>(end + i));
         }
+        slot += end > begin;
       }
+      first_slot_[c + 1] = slot + 1;  // one behind the last, where the pass ends up
     }
     first_[tiles_] = static_cast<int64_t>(source_.size());
   }
@@ -103,6 +108,7 @@ class Passes {
   size_t field_size() const { return steps() * 4 * W; }
   size_t rhs_size() const { return groups_ * group_size(); }
   size_t data_size() const { return 2 * source_.size(); }
+  size_t total_size() const { return static_cast<size_t>(first_slot_[tiles_]) * E; }
   size_t steps() const {
     return static_cast<size_t>(groups_) * cols_;
   }  // Bits4 per step of the tape
@@ -132,10 +138,16 @@ class Passes {
     });
     if (mean_ >= 0) data[packed_[2 * mean_]] = data[packed_[2 * mean_ + 1]] = 0;
   }
-  // A tile of the full transform <-> the samples in it, times a scale.
-  void gather(int c, const T* tile, T scale, T* y) const {
+  // A tile of the full transform <-> the samples in it, times a scale; and the same from a total.
+  void gather(int c, const T* h, T scale, T* y) const {
+    gather(c, h + c * pitch_, place_.data(), scale, y);
+  }
+  void gather_total(int c, const T* total, T scale, T* y) const {
+    gather(c, total + first_slot_[c] * E, slot_.data(), scale, y);
+  }
+  void gather(int c, const T* tile, const int32_t* place, T scale, T* y) const {
     each_sample(c, c + 1, [&](int64_t s) {
-      const T* at = tile + place_[s];
+      const T* at = tile + place[s];
       const Complex<T> value =
           rotate<1>(Complex<T>{at[0], at[W]}, phase_[2 * s], phase_[2 * s + 1]);
       if (s == mean_) return;
@@ -156,7 +168,7 @@ class Passes {
   enum class Data { kNone, kSamples, kTotal };
 
   // One tile: h <- IFFT(gain (FFT(h) + data) / (N (M / rho + K))); with kTotal, also total <- total
-  // + the quotient.
+  // + the quotient, which is kept for those elements that hold a sample.
   template <Data D>
   void column_pass(int c, T* h, double rho, double gain, const T* data, T* total,
                    T* scratch) const {
@@ -167,7 +179,7 @@ class Passes {
                    S::all(static_cast<T>(pixels() / rho / gain)),
                    bits_.data() + static_cast<size_t>(c) * rows_,
                    D == Data::kSamples ? data + 2 * first_[c] : nullptr,
-                   D == Data::kTotal ? total + c * pitch_ : nullptr};
+                   D == Data::kTotal ? total + first_slot_[c] * E : nullptr};
     down_.fused(h + c * pitch_, scratch, op);
   }
   void columns_forward(int c, T* h, T* scratch) const { down_.forward(h + c * pitch_, scratch); }
@@ -211,15 +223,15 @@ class Passes {
   }
 
   // What a row pass does beside advancing the state: no image when there is no x yet, only f; no
-  // spectrum after the last step, when nobody asks for f any more.
-  enum Parts { kImage = 1, kSpectrum = 2 };
+  // spectrum after the last step, when nobody asks for f any more; with kRhs, the team's right-hand
+  // side is added to D* f.
+  enum Parts { kImage = 1, kSpectrum = 2, kRhs = 4 };
 
   // The row pass on the k-th member's band of groups. `stencil(at, step, f)` turns the four parts
   // of D x at element `at` of the state into those of f, updating the state where its argument
-  // `kStore` is set. With `rhs`, adds the team's right-hand side to D* f.
+  // `kStore` is set.
   template <int P, class Stencil>
-  void row_pass(T* h, const Stencil& stencil, Team<T>& team, int k, bool rhs,
-                Output output = {}) const {
+  void row_pass(T* h, const Stencil& stencil, Team<T>& team, int k, Output output = {}) const {
     auto& me = team.members[k];
     const auto [first, end] = team.share(groups_, k);
     T* here = me.rows[0].data();
@@ -246,18 +258,19 @@ class Passes {
         }
         if (!last) from_spectrum(g + 1, h, below, me.transform.data());
       }
+      const T* const more = g > first ? right_hand_side<P>(g, team) : nullptr;
       if (rows_ - g * W >= W)
         stencil_pass<P, true>(g, here, last ? next_band : below, last ? 2 : E, last ? 1 : W,
-                              me.above.data(), block(h, 0, std::min(g + 2, end - 1)), stencil);
+                              me.above.data(), more, block(h, 0, std::min(g + 2, end - 1)),
+                              stencil);
       else
-        stencil_pass<P, false>(g, here, next_band, 2, 1, me.above.data(), block(h, 0, g), stencil);
+        stencil_pass<P, false>(g, here, next_band, 2, 1, me.above.data(), more, block(h, 0, g),
+                               stencil);
       if (P & kSpectrum) {
-        if (g == first) {  // waits for f of the row above the band
+        if (g == first)  // waits for f of the row above the band
           here = me.rows[2].data();
-        } else {
-          if (rhs) add_rhs(g, team, here);
+        else
           to_spectrum(g, here, h, me.transform.data());
-        }
       }
       std::swap(here, below);
     }
@@ -270,7 +283,9 @@ class Passes {
       held[j * E] += row_above[2 * j];
       held[j * E + W] += row_above[2 * j + 1];
     }
-    if (rhs) add_rhs(first, team, held);
+    if (const T* more = right_hand_side<P>(first, team))
+      for (size_t i = 0; i < static_cast<size_t>(cols_) * E; i += W)
+        S::store(held + i, S::load(held + i) + S::load(more + i));
     to_spectrum(first, held, h, me.transform.data());
   }
 
@@ -311,11 +326,10 @@ class Passes {
     return S::bits(found) || std::any_of(p + i, p + n, [](T v) { return v != 0; });
   }
   size_t group_size() const { return static_cast<size_t>(tiles_) * W * E; }
-  void add_rhs(int g, const Team<T>& team, T* x) const {
-    if (!team.rhs_rows[g]) return;
-    const T* from = team.rhs.data() + g * group_size();
-    for (size_t i = 0; i < static_cast<size_t>(cols_) * E; i += W)
-      S::store(x + i, S::load(x + i) + S::load(from + i));
+  // What to add to D* f in group g, if anything.
+  template <int P>
+  const T* right_hand_side(int g, const Team<T>& team) const {
+    return (P & kRhs) && team.rhs_rows[g] ? team.rhs.data() + g * group_size() : nullptr;
   }
 
   template <Data D>
@@ -337,9 +351,9 @@ class Passes {
       v.re *= inverse;
       v.im *= inverse;
       if constexpr (D == Data::kTotal) {
-        S::store(total, S::load(total) + v.re);
-        S::store(total + W, S::load(total + W) + v.im);
-        total += E;
+        S::store(total, S::load(total) + S::keep(on, v.re));
+        S::store(total + W, S::load(total + W) + S::keep(on, v.im));
+        total += on ? E : 0;
       }
     }
   };
@@ -446,13 +460,14 @@ class Passes {
     return largest;
   }
 
-  // x -> f -> D* f in place on group g. Lane 0 of the row below the group is at below[j * step]
-  // and, imaginary, below[j * step + imaginary]; `above` holds f of the row above it and receives f
-  // of its last row. Meanwhile the group that is transposed next, at `next` in the first tile, is
-  // fetched, row by row: half of it another thread's column pass may have written.
+  // x -> f -> D* f, plus `more` if there is any, in place on group g. Lane 0 of the row below the
+  // group is at below[j * step] and, imaginary, below[j * step + imaginary]; `above` holds f of the
+  // row above it and receives f of its last row. Meanwhile the group that is transposed next, at
+  // `next` in the first tile, is fetched, row by row: half of it another thread's column pass may
+  // have written.
   template <int P, bool kFull, class Stencil>
   KSPIKE_INLINE void stencil_pass(int g, T* x, const T* below, int step, int imaginary, T* above,
-                                  const T* next, Stencil stencil) const {
+                                  const T* more, const T* next, Stencil stencil) const {
     const int height = kFull ? W : rows_ - g * W;
     if ((P & kImage) && !kFull)  // the row below the last one stands in the next lane
       for (int j = 0; j < cols_; ++j) {
@@ -493,8 +508,14 @@ class Passes {
       if (!(P & kSpectrum)) continue;
       // In this order, so that a first group, whose row above is added at the end, rounds like any
       // other.
-      S::store(x + j * E, ((left_re - f[2]) - f[0]) + S::shift_up(f[0], above[2 * j]));
-      S::store(x + j * E + W, ((left_im - f[3]) - f[1]) + S::shift_up(f[1], above[2 * j + 1]));
+      V re = ((left_re - f[2]) - f[0]) + S::shift_up(f[0], above[2 * j]);
+      V im = ((left_im - f[3]) - f[1]) + S::shift_up(f[1], above[2 * j + 1]);
+      if ((P & kRhs) && more) {
+        re += S::load(more + j * E);
+        im += S::load(more + j * E + W);
+      }
+      S::store(x + j * E, re);
+      S::store(x + j * E + W, im);
       above[2 * j] = f[0][kFull ? W - 1 : height - 1];
       above[2 * j + 1] = f[1][kFull ? W - 1 : height - 1];
       left_re = f[2];
@@ -506,12 +527,14 @@ class Passes {
   int rows_, cols_, tiles_, groups_;
   size_t pitch_;
   Fft<T, W> down_, along_;
-  std::vector<Bits> bits_;       // sampled frequencies, one bit per lane: [tile][row]
-  std::vector<int64_t> first_;   // how many of them stand before each tile
-  std::vector<int64_t> source_;  // which sample each is
-  std::vector<int32_t> place_;   // where it stands in its tile
-  std::vector<int32_t> packed_;  // where its real and its imaginary part stand in the data
-  int64_t mean_ = -1;            // which one stands for the mean when that is not sampled
+  std::vector<Bits> bits_;           // sampled frequencies, one bit per lane: [tile][row]
+  std::vector<int64_t> first_;       // how many of them stand before each tile
+  std::vector<int64_t> source_;      // which sample each is
+  std::vector<int32_t> place_;       // where it stands in its tile
+  std::vector<int32_t> packed_;      // where its real and its imaginary part stand in the data
+  std::vector<int64_t> first_slot_;  // how many elements of a total stand before each tile
+  std::vector<int32_t> slot_;        // where each sample stands in its tile of a total
+  int64_t mean_ = -1;                // which one stands for the mean when that is not sampled
   std::vector<T>
       phase_;  // exp(2 pi i (k_rows (rows / 2) / rows + k_cols (cols / 2) / cols)): the centring
   Aligned<T> symbol_rows_, symbol_cols_;  // N K
