@@ -82,6 +82,28 @@ def test_a_short_torture(tmp_path):
         assert figures[name] == 0, f"{name}: {figures[name]}, after {figures['sweeps']} sweeps"
 
 
+def test_a_driver_killed_while_it_tries_the_folder_leaves_nothing_for_the_next(store):
+    killed = (
+        "import os, pathlib, signal, sys\n"
+        "from kspike import sweep\n"
+        "pathlib.Path.unlink = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "sweep.Store(sys.argv[1]).open()"
+    )
+    environment = os.environ | {"PYTHONPATH": str(sweep_torture.SOURCE)}
+    done = subprocess.run([sys.executable, "-c", killed, store.folder], env=environment)
+    assert done.returncode == -signal.SIGKILL
+    store.open()
+    assert [path for path in store.folder.rglob("*") if path.is_file()] == []
+
+
+def test_a_driver_killed_before_it_forgets_a_failure_leaves_that_to_the_next(store):
+    asked = specification("healthy", images=2)
+    sweep.run(asked, store, workers=1)
+    task = asked.tasks()[0].id
+    store.fail(task, "killed its worker 2 times", {})
+    assert sweep.run(asked, store).failures == {} == store.failures([task])
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [

@@ -62,6 +62,8 @@ def run(specification, store, *, shard=(0, 1), workers=None, timeout=None, retry
     tasks = specification.tasks()[index::count]
     store.open()
     sound, damaged = store.done(task.id for task in tasks)
+    for task in store.failures(sound):  # of a driver that was killed between a part and this
+        store.forget(task)
     failures = {} if retry else store.failures(task.id for task in tasks if task.id not in sound)
     todo = [task for task in tasks if task.id not in sound and task.id not in failures]
     summary = Summary(done=len(sound), tasks=len(tasks), damaged=len(damaged))
@@ -197,6 +199,7 @@ class _Pool:
                 self._fail(task, answer["failed"])
             else:
                 self.summary.done += 1
+                self.store.forget(task.id)
             self._count(task)
         else:
             task, worker.last = worker.writing.pop(answer["id"]), time.perf_counter()

@@ -53,14 +53,15 @@ class Store:
 
     def open(self):
         """Make the folder, check that it can be written to, and remove what dead processes of this machine left."""
+        probe = self.folder / f"probe.{HOST}.{os.getpid()}.tmp"  # a name that tidy knows, should it be left
         try:
             for name in ("parts", "failed", "tuned"):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
-            _replace(self.folder / f"probe-{os.getpid()}", b"")
+            _replace(probe, b"")
         except OSError as error:
             reason = f"expected a folder that can be written to, got: {error.strerror}"
             raise OSError(error.errno, reason, str(self.folder)) from None
-        (self.folder / f"probe-{os.getpid()}").unlink()
+        probe.unlink()
         self.tidy()
 
     def tidy(self):
