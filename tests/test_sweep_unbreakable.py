@@ -18,11 +18,16 @@ from kspike.cli import main
 from kspike.sweep.specification import Specification
 
 POISON = """
-import os, signal, time
+import os, queue, signal, time
 import kspike
 
 def healthy(A):
     return kspike.TVSolver(A.mask, 1e-3)
+
+def hesitates(A):
+    put = queue.Queue.put
+    queue.Queue.put = lambda *given: (put(*given), time.sleep(1))
+    return healthy(A)
 
 def kills(A):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -102,6 +107,11 @@ def test_a_driver_killed_before_it_forgets_a_failure_leaves_that_to_the_next(sto
     task = asked.tasks()[0].id
     store.fail(task, "killed its worker 2 times", {})
     assert sweep.run(asked, store).failures == {} == store.failures([task])
+
+
+def test_a_part_on_the_disk_before_its_worker_goes_on(store):
+    """The thread that writes may be faster than the one that hands it the part."""
+    assert sweep.run(specification("hesitates", images=2), store, workers=1).done == 2
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,8 @@ def main(folder):
             system = isinstance(error, OSError) and error.errno
             answers.give(id=task["id"], **{"stop" if system else "failed": _reason(error)})
         else:
+            answers.give(id=task["id"], computed=about["seconds"])  # first: the other thread may be done at once
             parts.put((task["id"], arrays, about))
-            answers.give(id=task["id"], computed=about["seconds"])
 
 
 def _write(store, parts, answers):
