@@ -20,8 +20,8 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     "sign: the reflected tangent": ("scalar.hpp", "choose(on, dw, -dw)", "choose(on, -dw, dw)"),
     "wrap-around: the row below the last": (
         "stencil.hpp",
-        "i + 1 < s.rows ? i + 1 : 0",
-        "i + 1 < s.rows ? i + 1 : i",
+        "down = i + 1 < s.rows ? n : n - s.plane();",
+        "down = i + 1 < s.rows ? n : 0;",
     ),
     "off by one: the step of the tape": ("admm.hpp", "(*tape)[i].count + n - 1)", "(*tape)[i].count)"),
     "wrong mask bit: real for imaginary": (
