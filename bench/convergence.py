@@ -17,7 +17,7 @@ import subprocess
 import numpy as np
 
 import kspike
-from kspike.solver import LATE, _legs
+from kspike.solver import _legs
 
 ROOT = pathlib.Path(__file__).parents[1]
 DOCS, RECORD = ROOT / "docs", ROOT / "bench" / "records" / "convergence.jsonl"
@@ -111,7 +111,7 @@ def starts(side, lines, noise, image, data):
 def steps(tv, y, most, every, state=None, spike=None):
     """(pairs, x) of `tv.solve(y, pairs, 0)` for pairs = every, 2 every, ... most, without solving anew for each."""
     opening = tv._opening("cold" if state is None else "state" if spike is None else "lifted")
-    shares = [share for count, share, _ in _legs(most, False, opening, LATE * tv._more) for _ in range(count)]
+    shares = [share for count, share, _ in _legs(most, False, *opening) for _ in range(count)]
     state = tv._zero(y[None]) if state is None else tv.lift(state, *spike) if spike else state.copy()
     x, now = np.empty((1, *tv.shape), y.dtype), 1.0
     for done in range(0, most, every):

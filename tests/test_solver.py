@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """recTV: its optimality, its invariances, its derivatives, and what it says when it did not arrive."""
 
+import itertools
 import math
 
 import numpy as np
@@ -236,25 +237,34 @@ def test_pairs_to_the_solution(paper, noise, lam, counts):
 
 
 def test_a_solve_is_divided():
-    """Every iteration is in one leg; the opening, then legs that grow, from 530 on with a quarter at 32 rho."""
-    opening = ((20, 0.25), (20, 25.0), (5, 0.7))
-    for most in (7, 44, 100, 531, 1000, 4000):
-        legs = list(_legs(most, True, opening))
+    """Every iteration is in one leg: the opening, then rest, from 130 on growing legs of half much and half rest."""
+    opening, turns = ((20, 0.25), (20, 25.0)), (130, 8.0, 0.7)
+    for most in (7, 44, 100, 131, 1000, 4000):
+        legs = list(_legs(most, True, opening, turns))
         assert sum(count for count, _, _ in legs) == most and all(count > 0 for count, _, _ in legs)
-        assert all(look == 0 for _, share, look in legs if share > 1)
-    late = [leg for leg in legs[3:] if leg[1] != 1]
-    assert all(share == 32 for _, share, _ in late) and 0.2 < sum(count for count, _, _ in late) / 4000 < 0.25
-    assert legs[3][0] == 55 and late[0] is legs[8] and sum(count for count, _, _ in legs[:8]) == 530
-    assert list(_legs(500, False, ())) == [(500, 1.0, 100)]
-    assert all(share == 1 for _, share, _ in _legs(4000, True, ()))
+        assert all(look <= 0 for _, share, look in legs if share > 1)
+        assert legs[-1][1] < 1 or most < 40
+    assert legs[2] == (90, 0.7, 130)
+    much, rest = legs[3::2], legs[4::2]
+    assert much[0][1] == 8 and all(a[1] < b[1] for a, b in itertools.pairwise(much))
+    assert all(share == 0.7 for _, share, _ in rest)
+    assert all(a[0] in (b[0], b[0] - 1) for a, b in zip(much, rest, strict=True))
+    assert list(_legs(500, False)) == [(500, 1.0, 100)]
+    assert all(share == 1 for _, share, _ in _legs(4000, True))
 
 
-def test_larger_images_open_with_more():
-    """The leg with much rho takes side / 256 times as much above 256 pixels a side; a rho given opens with nothing."""
-    for side, more in ((128, 1), (256, 1), (512, 2)):
+def test_larger_images_take_more():
+    """r times 256 pixels a side: r times the much, sqrt(r) times as long; a rho given takes no other."""
+    for side, more in ((128, 1), (256, 1), (1024, 4)):
+        root = more**0.5
         tv = kspike.TVSolver(np.ones((side, side), bool), 0.01, backend="reference")
-        assert tv._opening("cold") == ((20, 0.25), (20, 25.0 * more), (5, 0.7))
-    assert kspike.TVSolver(MASK, 0.01, rho=1, backend="reference")._opening("cold") == ()
+        opening, turns = tv._opening("cold")
+        assert opening == ((20 * root, 0.25), (20 * root, 25.0 * more)) and turns == (
+            130 * root,
+            8.0 * more,
+            0.7 * root,
+        )
+    assert kspike.TVSolver(MASK, 0.01, rho=1, backend="reference")._opening("cold") == ((), None)
 
 
 def test_a_hundredth_of_the_default_aim(paper):

@@ -29,26 +29,27 @@ from kspike.warm import Warm
 
 __all__ = ["Residuals", "Solution", "TVSolver", "Warm", "penalty"]
 
-# A solve ends at iteration k when k / 10 times the last change of x over ten iterations is at most the error aimed at:
-# what is left to go if x goes on like 1 / k. The engine takes one bound for many iterations, so that k is rounded up.
+# A solve ends at iteration k when k / 10 times the last change of x over ten iterations is at most SHARE times the
+# error aimed at: what is left to go if x goes on like 1 / k. The engine takes one bound for many iterations: k is
+# rounded up. After a turn (below) ten iterations say less: k counts as AFTER only, and x must have moved by at most
+# MOVED times the error aimed at since the turn began.
 CHECK = 10
-SHARE = 0.7  # of the aim
+SHARE = 0.65  # of the aim
 LOOK = 100
-ROUNDING = {"complex64": 8, "complex128": 64}  # times eps max|A*y|: a change of x within this is none
-# Where rho is the default a solve opens with others, (iterations, share of rho): little, for jumps to grow fast; much,
-# for the dual field to spread fast over the flat parts; and then in between. Flat parts grow with the image: above SIDE
-# pixels a side, much is more.
+AFTER, MOVED = 80, 1.0
+ROUNDING = {"complex64": 16, "complex128": 128}  # times `_gain` eps max|A*y|: a change of x within this is none
+# Where rho is the default a solve opens with others, (iterations, share of rho): little, for jumps to grow fast; then
+# much, for the dual field to spread fast over the flat parts. After that it is REST, which mends the jumps, and from
+# iteration FIRST on it takes turns: a PART of each of the growing legs between two looks is run with TIMES rho, again
+# for the dual field, and the rest of it with REST; TIMES grows like k^GROWS. Flat parts grow with the image: with r
+# times SIDE pixels a side, r > 1, the shares above 1 are r times as large, REST and all counts sqrt(r) times.
 OPENINGS = {
-    "cold": ((20, 0.25), (20, 25.0), (5, 0.7)),
-    "state": ((20, 0.18), (20, 7.0), (20, 0.7)),
-    "lifted": ((5, 0.7), (10, 15.0), (60, 0.7)),
+    "cold": ((20, 0.25), (20, 25.0)),
+    "state": ((20, 0.18), (20, 7.0)),
+    "lifted": ((5, 0.7), (10, 15.0)),
 }
 SIDE = 256
-# Later, what is left to settle is the dual field, the faster the larger rho: from iteration LATE on, above SIDE pixels
-# a side in proportion later, a PART of each of the growing legs between two looks runs with TIMES rho, and the rest of
-# it mends the jumps. It has then come further than k says, so that a small change says less: each such iteration counts
-# as COUNTS more.
-LATE, TIMES, PART, COUNTS = 530, 32.0, 0.25, 8
+FIRST, TIMES, GROWS, REST, PART = 130, 8.0, 1.5, 0.7, 0.5
 PRECISE = 3e-5  # the aim of a solve that is differentiated at its solution
 DERIVATIVES = ("unrolled", "implicit")
 
@@ -79,8 +80,8 @@ class TVSolver:
         pixels, suits images of scale about 1; for scale s give 20 (lam / s)^0.65 (m / n^2)^0.45. Without a rho given,
         `solve` opens with a quarter of it for 20 iterations, where large jumps grow fast, and with 25 times as much for
         20 more, where the dual field spreads over the flat parts of the image; less of both from a state. From
-        iteration 530 on, later above 256 x 256, it now and then takes 32 times as much, for the same reason. A rho
-        given is kept throughout.
+        iteration 130 on it takes turns, of much for the dual field, ever more, and of 0.7 times it for the jumps.
+        Above 256 x 256 all this takes longer, with more. A rho given is kept throughout.
     relax : over-relaxation, in (0, 2)
     dtype : "complex64" or "complex128", of samples and images
     backend : None (KSPIKE_BACKEND, or the fastest engine installed), "cpp", "numba", "cupy" or "reference"
@@ -126,10 +127,10 @@ class TVSolver:
         """Solve to an aimed error ||x - x*||_inf of tol max|A*y|, each image of the batch for itself; a `Solution`.
 
         An image ends after k iterations when k / 10 times the last change of x over ten of them, in real or imaginary
-        part, is at most 0.7 tol max|A*y|; k counts as at least 100, rounded up to the next of 100 1.5^j. At the default
-        1e-3, 358 of 360 measured solves of 256 x 256 ended within tol max|A*y|, most within half of it, and two at 1.2
-        times that: a rule, and no guarantee as `.certificate` is one. No change of x is seen below 8 eps max|A*y|, so
-        that complex64 does not keep to it below 1e-3 (1e-4: two thirds to nine tenths, all within 1.8).
+        part, is at most 0.65 tol max|A*y|; k counts as at least 100, rounded up to the next of 100 1.5^j. Where the
+        default rho takes turns, k counts as 80 after the first of them, and x must have moved by at most tol max|A*y|
+        since the last one began. A rule, and no guarantee as `.certificate` is one. No change of x is seen
+        below its rounding, which grows with the image, see docs/solver.md, so that complex64 is not for tol below 1e-3.
         tol = 0 runs exactly max_iterations.
 
         state : start from there and not from w = 0: the `Solution` of as many images by this solver or one with another
@@ -169,15 +170,22 @@ class TVSolver:
         return max(door.number("eta", eta) * math.sqrt(factor) - self._pull * factor, 0.0)
 
     def _opening(self, start):
-        """Of `OPENINGS`, for this size; none where rho was given."""
-        if not (self._opens and self.lam):
-            return ()
-        return tuple((count, share * self._more if share > 1 else share) for count, share in OPENINGS[start])
+        """Of `OPENINGS` and what follows, `_legs`' (opening, (FIRST, TIMES, REST)), for this size.
 
-    @property
-    def _more(self):
-        """How much larger than SIDE a side is, or 1."""
-        return max(1.0, math.sqrt(math.prod(self.shape)) / SIDE)
+        Nothing where rho was given.
+        """
+        if not (self._opens and self.lam):
+            return (), None
+        r = max(1.0, math.sqrt(math.prod(self.shape)) / SIDE)
+        root = math.sqrt(r)
+        opening = tuple((round(root * count), share * (r if share > 1 else 1)) for count, share in OPENINGS[start])
+        return opening, (CHECK * round(root * FIRST / CHECK), r * TIMES, root * REST)
+
+    @functools.cached_property
+    def _gain(self):
+        """How much of the rounding of a transform x keeps: it is white, and at unsampled frequencies x divides by K."""
+        k = reference.symbol(self.shape)[~self.A.mask]
+        return max(0.5, math.sqrt((1 / k[k > 0] ** 2).sum() / math.prod(self.shape)))
 
     @property
     def _pull(self):
@@ -335,36 +343,42 @@ class TVSolver:
             self._plan.rescale(state, other._t, self._t)
         return state
 
-    def _solve(self, y, lead, state, max_iterations, tol, tape=None, opening=(), age=0):
+    def _solve(self, y, lead, state, max_iterations, tol, tape=None, opening=((), None), age=0):
         """`solve`, after the door. age: iterations that each image has behind it. tape: for one image, or tol = 0."""
         x = self._like(y, (len(y), *self.shape))
         aim = floor = np.full(len(y), -1.0)  # below every change: the rule is never met
         if tol:
             self._plan.adjoint(y, out=x)
             size = np.array(np.abs(x).max((-2, -1)).tolist())
-            aim, floor = SHARE * tol * size, ROUNDING[self.dtype.name] * np.finfo(self.dtype).eps * size
+            aim, floor = SHARE * tol * size, ROUNDING[self.dtype.name] * self._gain * np.finfo(self.dtype).eps * size
         age = np.broadcast_to(np.reshape(age, -1), len(y))
-        count, change, stop = np.zeros(len(y), np.int64), np.full(len(y), np.inf), np.zeros(len(y))
+        count, change, met = np.zeros(len(y), np.int64), np.full(len(y), np.inf), np.zeros(len(y), bool)
         on, part, t, ended = np.arange(len(y)), (state, y, x), self._t, []  # those that go on, and at which threshold
-        for iterations, share, look in _legs(max_iterations, tol > 0, opening, LATE * self._more):
-            stop[on] = np.maximum(aim[on] * CHECK / (look + age[on]), floor[on]) if look else -1.0
+        before = None  # x when the last turn began
+        for iterations, share, look in _legs(max_iterations, tol > 0, *opening):
+            if look < 0:
+                before = part[2].copy()
+            stop = np.maximum(aim[on] * CHECK / (look + age[on]), floor[on]) if look > 0 else np.full(len(on), -1.0)
             if self._t / share != t:
                 self._plan.rescale(part[0], t, self._t / share)
                 t = self._t / share
             scalars = t, share * self.rho, self.relax, iterations
-            ran, moved = self._plan.iterate(*part, *scalars, stop=stop[on], tape=tape)
+            ran, moved = self._plan.iterate(*part, *scalars, stop=stop, tape=tape)
             count[on] += ran
             change[on] = np.where(np.isfinite(moved) & (look > 0), moved, change[on])
-            going = ~(change[on] <= stop[on])
+            going = ~(change[on] <= stop)
+            if before is not None and look > 0 and not going.all():
+                far = np.array(np.abs(part[2] - before).max((-2, -1)).tolist())
+                going |= far > np.maximum(MOVED / SHARE * aim[on], floor[on])
+            met[on] = ~going
             if not going.any():
                 break
             if not going.all():
                 ended.append((on[~going], *self._some(part, ~going), t))
                 on, part = on[going], self._some(part, going)
+                before = None if before is None else before[np.flatnonzero(going).tolist()]
         state = self._whole([*ended, (on, *part, t)], x)
-        iterations, converged, change, age = (
-            plain(a.reshape(lead)) for a in (count, change <= stop, change, count + age)
-        )
+        iterations, converged, change, age = (plain(a.reshape(lead)) for a in (count, met, change, count + age))
         x, y = x.reshape(*lead, *self.shape), y.reshape(*lead, self.samples)
         return Solution(x, iterations, converged, state, self, y, change, age)
 
@@ -402,25 +416,26 @@ def penalty(lam, A):
     return 20 * lam**0.65 * (A.samples / math.prod(A.shape)) ** 0.45 or 1.0
 
 
-def _legs(max_iterations, looks, opening, late=LATE):
+def _legs(max_iterations, looks, opening=(), turns=None):
     """How a solve is divided: (iterations, share of rho, the k of the stopping rule) until max_iterations are run.
 
-    No leg with much rho may end a solve, k = 0: x hardly moves then. Nor may the last of the opening.
+    turns: when they begin, and their two shares, much and rest. No leg with much may end a solve, x hardly moves then:
+    k = 0, or -1 in a turn.
     """
-    done, look, more = 0, LOOK, 0
+    done, turn = 0, False
+    look, much, rest = turns or (LOOK, 1.0, 1.0)
     for n, (iterations, share) in enumerate(opening):
         iterations = min(iterations, max_iterations - done)
         if iterations:
             yield iterations, share, 0 if n else look
         done += iterations
     while done < max_iterations:
-        last = min(max(look, done + 2 * CHECK) if looks or opening else max_iterations, max_iterations)
-        burst = int(PART * (last - done)) if opening and done >= late else 0
-        if burst:
-            yield burst, TIMES, 0
-            done, more = done + burst, more + COUNTS * burst
-        yield last - done, 1.0, look + more
-        done, look = last, CHECK * math.ceil(1.5 * look / CHECK)
+        last = min(max(look, done + 2 * CHECK) if looks or turns else max_iterations, max_iterations)
+        part = int(PART * (last - done)) if turn else 0
+        if part:
+            yield part, much * (done / turns[0]) ** GROWS, -1
+        yield last - done - part, rest, AFTER if turn else look
+        done, look, turn = last, CHECK * math.ceil(1.5 * look / CHECK), bool(turns)
 
 
 def _norm(x, inner):
