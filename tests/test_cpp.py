@@ -185,6 +185,47 @@ def test_a_plan_is_shared_by_eight_threads(rng, threads):
         np.testing.assert_array_equal(x, expected)
 
 
+@pytest.mark.parametrize("norm", ["separable", "isotropic"])
+def test_eight_threads_at_once_in_every_method(rng, norm):
+    """On one plan and on plans that come and go, with states, tapes and arrays of their own: the bits of one thread."""
+    mask, y, w = problem(rng, (40, 33), 2)
+    g = draw(rng, 2, 40, 33).astype(np.complex64)
+    shared = cpp.Plan(mask, "complex64", 2, norm)
+
+    def once(plan):
+        state, tape, x = plan.state(w), plan.tape(2), np.empty_like(g)
+        counts, change = plan.iterate(state, y, x, 0.3, 0.7, 1.9, 9, stop=np.full(2, 1e-3), tape=tape)
+        cotangents, dx, z = (np.empty_like(y), np.empty_like(w)), np.empty_like(g), np.empty_like(w)
+        plan.reverse(tape, g, *cotangents, 0.7, 1.9)
+        tangent = state.copy()
+        plan.tangent(tangent, plan.freeze(state, 0.3), g, dx, 0.7, 1.9, 5)
+        cpp.shrink_update(w, x, 0.3, 1.9, out=z)
+        samples, image = plan.forward(x, out=np.empty_like(y)), plan.resolvent(x, 0.7, out=np.empty_like(x))
+        with pytest.raises(ValueError, match="expected"):
+            plan.forward(x[:1], out=samples)
+        return x, counts, change, *cotangents, dx, tangent.field(), z, samples, image, tape.steps
+
+    expected = once(cpp.Plan(mask, "complex64", 1, norm))
+    start, found, errors = threading.Barrier(8), [], []
+
+    def work(own):
+        try:
+            start.wait(60)
+            found.extend(once(cpp.Plan(mask, "complex64", 1, norm) if own else shared) for _ in range(5))
+        except Exception as error:
+            errors.append(error)
+
+    workers = [threading.Thread(target=work, args=(i % 2,)) for i in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert errors == [] and len(found) == 40
+    for results in found:
+        for result, right in zip(results, expected, strict=True):
+            np.testing.assert_array_equal(result, right)
+
+
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # Python 3.12 and later warn of every fork here
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_plan_with_threads_survives_a_fork(rng):
