@@ -162,7 +162,7 @@ def _inset(axes, colours, location, zoom):
 
 def _red_ticks(top, scale):
     """1, round numbers between that do not crowd on the scale, and the largest value itself, each with its label."""
-    step = next(s * 10.0**p for p in range(-12, 300) for s in (1, 2, 5) if (top - 1) / (s * 10.0**p) <= 4)
+    step = next(s * 10.0**p for p in range(-1, 300) for s in (1, 2, 5) if (top - 1) / (s * 10.0**p) <= 4)
     ticks = [1.0]
     for tick in map(float, np.arange(np.ceil(1 / step) * step, top, step)):
         if scale(tick) - scale(ticks[-1]) > 0.12 and 1 - scale(tick) > 0.12:
