@@ -197,8 +197,13 @@ struct Butterfly {
 };
 
 // The same for a radix that is only known at run time: kShare pairs of outputs share what they
-// load. `roots` holds, in the order of use, the kShare cosines and kShare sines of each j.
+// load, as many as there are registers for their 4 kShare sums. `roots` holds, in the order of use,
+// the kShare cosines and kShare sines of each j.
+#if defined(__AVX512F__) || defined(__aarch64__)
 inline constexpr int kShare = 4;
+#else
+inline constexpr int kShare = 3;
+#endif
 template <class T>
 std::vector<T> odd_roots(int R) {
   const int half = (R - 1) / 2;

@@ -21,13 +21,17 @@ class Aligned {
  public:
   Aligned() = default;
   explicit Aligned(size_t n, size_t guard = 0)
-      : size_(n), p_(static_cast<T*>(::operator new(bytes(n + guard), alignment(n)))) {
+      : size_(n),
+        guard_(guard),
+        p_(static_cast<T*>(::operator new(bytes(n + guard), alignment(n)))) {
 #if defined(MADV_HUGEPAGE)
     if (is_large(n)) madvise(p_, bytes(n), MADV_HUGEPAGE);
 #endif
     clear();
   }
-  Aligned(const Aligned& other) : Aligned(other.size_) { std::copy_n(other.p_, size_, p_); }
+  Aligned(const Aligned& other) : Aligned(other.size_, other.guard_) {
+    std::copy_n(other.p_, size_, p_);
+  }
   Aligned(Aligned&& other) noexcept { swap(other); }
   Aligned& operator=(Aligned other) noexcept {
     swap(other);
@@ -49,9 +53,10 @@ class Aligned {
   }  // room for a vector read past the end
   void swap(Aligned& other) noexcept {
     std::swap(size_, other.size_);
+    std::swap(guard_, other.guard_);
     std::swap(p_, other.p_);
   }
-  size_t size_ = 0;
+  size_t size_ = 0, guard_ = 0;
   T* p_ = nullptr;
 };
 
