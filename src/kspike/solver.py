@@ -42,7 +42,8 @@ ROUNDING = {"complex64": 16, "complex128": 128}  # times `_gain` eps max|A*y|: a
 # much, for the dual field to spread fast over the flat parts. After that it is REST, which mends the jumps, and from
 # iteration FIRST on it takes turns: a PART of each of the growing legs between two looks is run with TIMES rho, again
 # for the dual field, and the rest of it with REST; TIMES grows like k^GROWS. Flat parts grow with the image: with r
-# times SIDE pixels a side, r > 1, the shares above 1 are r times as large, REST and all counts sqrt(r) times.
+# times SIDE pixels a side, r > 1, the shares above 1 are r times as large, REST and the counts of the opening sqrt(r)
+# times, and FIRST r^0.75 times.
 OPENINGS = {
     "cold": ((20, 0.25), (20, 25.0)),
     "state": ((20, 0.18), (20, 7.0)),
@@ -179,7 +180,7 @@ class TVSolver:
         r = max(1.0, math.sqrt(math.prod(self.shape)) / SIDE)
         root = math.sqrt(r)
         opening = tuple((round(root * count), share * (r if share > 1 else 1)) for count, share in OPENINGS[start])
-        return opening, (CHECK * round(root * FIRST / CHECK), r * TIMES, root * REST)
+        return opening, (CHECK * round(r**0.75 * FIRST / CHECK), r * TIMES, root * REST)
 
     @functools.cached_property
     def _gain(self):
