@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The campaigns of tests/reliability in their short versions."""
 
+import ctypes
 import importlib
 import shutil
 
@@ -11,6 +12,8 @@ pytest.importorskip("kspike._core", reason="the C++ engine was not built")
 
 @pytest.mark.parametrize("name", ["accuracy", "adjoints", "agreement", "edges", "bindings", "readers"])
 def test_the_campaign_passes(name):
+    if name == "bindings" and not hasattr(ctypes.CDLL(None), "mallinfo2"):
+        pytest.skip("no mallinfo2 (glibc 2.33 or later) to count the memory with")
     passed, table = importlib.import_module(name).run(0)
     assert table and passed, table
 
