@@ -37,4 +37,12 @@ T* out(Array<T>& a) {
   return reinterpret_cast<T*>(a.mutable_data());
 }
 
+// f() without the GIL; pointers to arrays are taken before, as an array that may not be written
+// raises.
+template <class F>
+auto unlocked(F f) {
+  py::gil_scoped_release released;
+  return f();
+}
+
 }  // namespace kspike

@@ -19,7 +19,6 @@ template <class T>
 void register_kernels(py::module_& m) {
   using A = Array<T>;
   const auto no = [](const char* name) { return py::arg(name).noconvert(); };
-  using Unlocked = py::gil_scoped_release;
   m.def(
       "grad",
       [](const A& x, A& d) {
@@ -27,10 +26,7 @@ void register_kernels(py::module_& m) {
         expect(d, "out", {s.batch, 2, s.rows, s.cols});
         const T* from = in(x);
         T* to = out(d);
-        {
-          Unlocked unlocked;
-          grad(from, to, s);
-        }
+        unlocked([&] { grad(from, to, s); });
         return d;
       },
       no("x"), no("out"));
@@ -41,10 +37,7 @@ void register_kernels(py::module_& m) {
         expect(d, "d", {s.batch, 2, s.rows, s.cols});
         const T* from = in(d);
         T* to = out(x);
-        {
-          Unlocked unlocked;
-          grad_adjoint(from, to, s);
-        }
+        unlocked([&] { grad_adjoint(from, to, s); });
         return x;
       },
       no("d"), no("out"));
@@ -54,10 +47,7 @@ void register_kernels(py::module_& m) {
         expect(u, "out", {v.shape(), v.shape() + v.ndim()});
         const T* from = in(v);
         T* to = out(u);
-        {
-          Unlocked unlocked;
-          clip(from, t, to, 2 * v.size());
-        }
+        unlocked([&] { clip(from, t, to, 2 * v.size()); });
         return u;
       },
       no("v"), py::arg("t"), no("out"));
@@ -67,10 +57,7 @@ void register_kernels(py::module_& m) {
         expect(z, "out", {v.shape(), v.shape() + v.ndim()});
         const T* from = in(v);
         T* to = out(z);
-        {
-          Unlocked unlocked;
-          shrink(from, t, to, 2 * v.size());
-        }
+        unlocked([&] { shrink(from, t, to, 2 * v.size()); });
         return z;
       },
       no("v"), py::arg("t"), no("out"));
@@ -81,10 +68,7 @@ void register_kernels(py::module_& m) {
         expect(w, "w", {s.batch, 2, s.rows, s.cols});
         const T* from = in(w);
         uint8_t* to = bits.mutable_data();
-        {
-          Unlocked unlocked;
-          support(from, t, to, s);
-        }
+        unlocked([&] { support(from, t, to, s); });
         return bits;
       },
       no("w"), py::arg("t"), no("out"));
@@ -95,10 +79,7 @@ void register_kernels(py::module_& m) {
         expect(w, "w", {s.batch, 2, s.rows, s.cols});
         const T* from = in(w);
         T* to = out(x);
-        {
-          Unlocked unlocked;
-          reflect(from, t, to, s);
-        }
+        unlocked([&] { reflect(from, t, to, s); });
         return x;
       },
       no("w"), py::arg("t"), no("out"));
@@ -111,10 +92,7 @@ void register_kernels(py::module_& m) {
         const T* from = in(dw);
         const uint8_t* on = bits.data();
         T* to = out(x);
-        {
-          Unlocked unlocked;
-          reflect_tangent(from, on, to, s);
-        }
+        unlocked([&] { reflect_tangent(from, on, to, s); });
         return x;
       },
       no("dw"), no("bits"), no("out"));
@@ -126,10 +104,7 @@ void register_kernels(py::module_& m) {
         expect(next, "out", {s.batch, 2, s.rows, s.cols});
         const T *field = in(w), *image = in(x);
         T* to = out(next);
-        {
-          Unlocked unlocked;
-          shrink_update(field, image, t, relax, to, s);
-        }
+        unlocked([&] { shrink_update(field, image, t, relax, to, s); });
         return next;
       },
       no("w"), no("x"), py::arg("t"), py::arg("relax"), no("out"));
@@ -143,10 +118,7 @@ void register_kernels(py::module_& m) {
         const T *field = in(dw), *image = in(dx);
         const uint8_t* on = bits.data();
         T* to = out(next);
-        {
-          Unlocked unlocked;
-          shrink_update_tangent(field, image, on, relax, to, s);
-        }
+        unlocked([&] { shrink_update_tangent(field, image, on, relax, to, s); });
         return next;
       },
       no("dw"), no("dx"), no("bits"), py::arg("relax"), no("out"));
@@ -160,10 +132,7 @@ void register_kernels(py::module_& m) {
         const T *field = in(g), *image = in(r);
         const uint8_t* on = bits.data();
         T* to = out(next);
-        {
-          Unlocked unlocked;
-          shrink_update_adjoint(field, image, on, relax, rho, to, s);
-        }
+        unlocked([&] { shrink_update_adjoint(field, image, on, relax, rho, to, s); });
         return next;
       },
       no("g"), no("r"), no("bits"), py::arg("relax"), py::arg("rho"), no("out"));

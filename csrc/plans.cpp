@@ -53,7 +53,6 @@ void register_plan(py::module_& m, const std::string& suffix) {
     typename Engine::Tape images;
   };
   const auto no = [](const char* name) { return py::arg(name).noconvert(); };
-  using Unlocked = py::gil_scoped_release;
 
   py::class_<State>(m, ("State" + suffix).c_str(), "The ADMM state of a batch, kept between calls.")
       .def_property_readonly("batch", [](const State& s) { return s.images.size(); })
@@ -63,9 +62,10 @@ void register_plan(py::module_& m, const std::string& suffix) {
         A w({static_cast<py::ssize_t>(s.images.size()), py::ssize_t{2}, py::ssize_t{p.rows()},
              py::ssize_t{p.cols()}});
         T* to = out(w);
-        Unlocked unlocked;
-        for (size_t i = 0; i < s.images.size(); ++i)
-          p.store_field(s.images[i].w.data(), to + 2 * i * s.plan->image_size());
+        unlocked([&] {
+          for (size_t i = 0; i < s.images.size(); ++i)
+            p.store_field(s.images[i].w.data(), to + 2 * i * s.plan->image_size());
+        });
         return w;
       });
   py::class_<Tape>(m, ("Tape" + suffix).c_str(), "The supports of a solve, step by step.")
@@ -101,10 +101,7 @@ void register_plan(py::module_& m, const std::string& suffix) {
             samples(e, y, "out", batch);
             const T* from = in(x);
             T* to = out(y);
-            {
-              Unlocked unlocked;
-              e.forward(from, to, batch);
-            }
+            unlocked([&] { e.forward(from, to, batch); });
             return y;
           },
           no("x"), no("out"))
@@ -115,10 +112,7 @@ void register_plan(py::module_& m, const std::string& suffix) {
             samples(e, y, "y", batch);
             const T* from = in(y);
             T* to = out(x);
-            {
-              Unlocked unlocked;
-              e.adjoint(from, to, batch);
-            }
+            unlocked([&] { e.adjoint(from, to, batch); });
             return x;
           },
           no("y"), no("out"))
@@ -129,10 +123,7 @@ void register_plan(py::module_& m, const std::string& suffix) {
             if (images(e, x, "out") != batch) throw py::value_error("out: expected the batch of b");
             const T* from = in(b);
             T* to = out(x);
-            {
-              Unlocked unlocked;
-              e.resolvent(from, rho, to, batch);
-            }
+            unlocked([&] { e.resolvent(from, rho, to, batch); });
             return x;
           },
           no("b"), py::arg("rho"), no("out"))
@@ -142,8 +133,7 @@ void register_plan(py::module_& m, const std::string& suffix) {
             expect(w, "w", {w.ndim() ? w.shape(0) : 0, 2, e->passes().rows(), e->passes().cols()});
             const T* from = in(w);
             const int64_t batch = w.shape(0);
-            Unlocked unlocked;
-            return State{e, e->load_state(from, batch)};
+            return unlocked([&] { return State{e, e->load_state(from, batch)}; });
           },
           no("w"))
       .def(
@@ -157,16 +147,15 @@ void register_plan(py::module_& m, const std::string& suffix) {
           "rescale",
           [](const std::shared_ptr<Engine>& e, State& state, double t, double to) {
             if (state.plan != e) throw py::value_error("state: expected one of this plan");
-            Unlocked unlocked;
-            e->rescale(state.images, t, to);
+            unlocked([&] { e->rescale(state.images, t, to); });
           },
           py::arg("state"), py::arg("t"), py::arg("to"))
       .def(
           "freeze",
           [](const std::shared_ptr<Engine>& e, const State& state, double t) {
             if (state.plan != e) throw py::value_error("state: expected one of this plan");
-            Unlocked unlocked;
-            return std::make_unique<Tape>(Tape{e, e->freeze(state.images, t)});
+            return unlocked(
+                [&] { return std::make_unique<Tape>(Tape{e, e->freeze(state.images, t)}); });
           },
           py::arg("state"), py::arg("t"))
       .def(
@@ -190,17 +179,16 @@ void register_plan(py::module_& m, const std::string& suffix) {
             std::fill_n(count.mutable_data(), batch, 0);
             std::fill_n(change.mutable_data(), batch, std::numeric_limits<double>::infinity());
             Watch watch = watch_signals();
-            {
-              const T* from = in(y);
-              T* to = out(x);
-              const double* threshold = stop ? stop->data() : nullptr;
-              const T* image = rhs ? in(*rhs) : nullptr;
-              int64_t* counts = count.mutable_data();
-              double* changes = change.mutable_data();
-              Unlocked unlocked;
+            const T* from = in(y);
+            T* to = out(x);
+            const double* threshold = stop ? stop->data() : nullptr;
+            const T* image = rhs ? in(*rhs) : nullptr;
+            int64_t* counts = count.mutable_data();
+            double* changes = change.mutable_data();
+            unlocked([&] {
               e->iterate(state.images, from, to, t, rho, relax, iterations, threshold,
                          tape ? &tape->images : nullptr, image, counts, changes, watch);
-            }
+            });
             raise_if_ended(watch);
             return py::make_tuple(count, change);
           },
@@ -222,10 +210,9 @@ void register_plan(py::module_& m, const std::string& suffix) {
             const T* from = in(g);
             T* to = out(dx);
             Watch watch = watch_signals();
-            {
-              Unlocked unlocked;
+            unlocked([&] {
               e->tangent(state.images, tape.images, from, to, rho, relax, iterations, watch);
-            }
+            });
             raise_if_ended(watch);
           },
           py::arg("state"), py::arg("tape"), no("g"), no("dx"), py::arg("rho"), py::arg("relax"),
@@ -243,10 +230,7 @@ void register_plan(py::module_& m, const std::string& suffix) {
             const T* from = in(g);
             T *to_y = out(y), *to_w = out(w);
             Watch watch = watch_signals();
-            {
-              Unlocked unlocked;
-              e->reverse(tape.images, from, to_y, to_w, rho, relax, watch);
-            }
+            unlocked([&] { e->reverse(tape.images, from, to_y, to_w, rho, relax, watch); });
             raise_if_ended(watch);
           },
           py::arg("tape"), no("g"), no("y"), no("w"), py::arg("rho"), py::arg("relax"));
