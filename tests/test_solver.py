@@ -244,7 +244,7 @@ def test_a_solve_is_divided():
         assert sum(count for count, _, _ in legs) == most and all(count > 0 for count, _, _ in legs)
         assert all(look <= 0 for _, share, look in legs if share > 1)
         assert legs[-1][1] < 1 or most < 40
-    assert legs[2] == (90, 0.7, 130)
+    assert legs[2] == (90, 0.7, 150)
     much, rest = legs[3::2], legs[4::2]
     assert much[0][1] == 8 and all(a[1] < b[1] for a, b in itertools.pairwise(much))
     assert all(share == 0.7 for _, share, _ in rest)

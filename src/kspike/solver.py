@@ -31,12 +31,12 @@ __all__ = ["Residuals", "Solution", "TVSolver", "Warm", "penalty"]
 
 # A solve ends at iteration k when k / 10 times the last change of x over ten iterations is at most SHARE times the
 # error aimed at: what is left to go if x goes on like 1 / k. The engine takes one bound for many iterations: k is
-# rounded up. After a turn (below) ten iterations say less: k counts as AFTER only, and x must have moved by at most
-# MOVED times the error aimed at since the turn began.
+# rounded up. With turns (below) k counts as at least BEFORE until the first. After a turn ten iterations say less: k
+# counts as AFTER only, and x must have moved by at most MOVED times the error aimed at since the turn began.
 CHECK = 10
 SHARE = 0.65  # of the aim
 LOOK = 100
-AFTER, MOVED = 80, 1.0
+BEFORE, AFTER, MOVED = 150, 80, 1.0
 ROUNDING = {"complex64": 16, "complex128": 128}  # times `_gain` eps max|A*y|: a change of x within this is none
 # Where rho is the default a solve opens with others, (iterations, share of rho): little, for jumps to grow fast; then
 # much, for the dual field to spread fast over the flat parts. After that it is REST, which mends the jumps, and from
@@ -47,7 +47,7 @@ ROUNDING = {"complex64": 16, "complex128": 128}  # times `_gain` eps max|A*y|: a
 OPENINGS = {
     "cold": ((20, 0.25), (20, 25.0)),
     "state": ((20, 0.18), (20, 7.0)),
-    "lifted": ((5, 0.7), (10, 15.0)),
+    "lifted": ((5, 0.7), (10, 7.0)),
 }
 SIDE = 256
 FIRST, TIMES, GROWS, REST, PART = 130, 8.0, 1.5, 0.7, 0.5
@@ -129,10 +129,10 @@ class TVSolver:
 
         An image ends after k iterations when k / 10 times the last change of x over ten of them, in real or imaginary
         part, is at most 0.65 tol max|A*y|; k counts as at least 100, rounded up to the next of 100 1.5^j. Where the
-        default rho takes turns, k counts as 80 after the first of them, and x must have moved by at most tol max|A*y|
-        since the last one began. A rule, and no guarantee as `.certificate` is one. No change of x is seen
-        below its rounding, which grows with the image, see docs/solver.md, so that complex64 is not for tol below 1e-3.
-        tol = 0 runs exactly max_iterations.
+        default rho takes turns, k counts as at least 150 before the first of them and as 80 after, and x must have
+        moved by at most tol max|A*y| since the last one began. A rule, and no guarantee as `.certificate` is one. No
+        change of x is seen below its rounding, which grows with the image, see docs/solver.md, so that complex64 is
+        not for tol below 1e-3. tol = 0 runs exactly max_iterations.
 
         state : start from there and not from w = 0: the `Solution` of as many images by this solver or one with another
             lam or rho, or its `.state` if it is of this one, or `self.state(w)`; left unchanged
@@ -428,14 +428,14 @@ def _legs(max_iterations, looks, opening=(), turns=None):
     for n, (iterations, share) in enumerate(opening):
         iterations = min(iterations, max_iterations - done)
         if iterations:
-            yield iterations, share, 0 if n else look
+            yield iterations, share, 0 if n else max(look, BEFORE)
         done += iterations
     while done < max_iterations:
         last = min(max(look, done + 2 * CHECK) if looks or turns else max_iterations, max_iterations)
         part = int(PART * (last - done)) if turn else 0
         if part:
             yield part, much * (done / turns[0]) ** GROWS, -1
-        yield last - done - part, rest, AFTER if turn else look
+        yield last - done - part, rest, AFTER if turn else max(look, BEFORE) if turns else look
         done, look, turn = last, CHECK * math.ceil(1.5 * look / CHECK), bool(turns)
 
 
