@@ -11,7 +11,7 @@ import kspike
 import laws
 from conftest import assert_close, draw, draw_image, draw_mask, tolerance
 from kspike import reference
-from kspike.solver import _legs
+from kspike.solver import ROUNDING, SHARE, _legs
 
 LAM, RHO = 0.05, 0.4
 SHAPE = (12, 17)
@@ -251,6 +251,36 @@ def test_a_solve_is_divided():
     assert all(a[0] in (b[0], b[0] - 1) for a, b in zip(much, rest, strict=True))
     assert list(_legs(500, False)) == [(500, 1.0, 100)]
     assert all(share == 1 for _, share, _ in _legs(4000, True))
+
+
+def test_no_change_of_an_earlier_leg_ends_a_solve(rng):
+    """What was measured before the first turn is held to the rule of then: the rule of after asks less of a change."""
+    tv, y = turning(rng)
+    change, size = tv.solve(y, 130, 0).residuals.change, np.abs(tv.A.adjoint(y)).max((-2, -1))
+    for i in range(len(y)):  # 8.5 of these changes are asked for, which is less than 150 / 10 and more than 80 / 10
+        info = tv.solve(y[i], 131, 8.5 * change[i] / (SHARE * size[i]))
+        assert info.iterations == 131 and not info.converged
+
+
+def test_a_leg_goes_on_where_x_moved_too_far(rng, monkeypatch):
+    """A solve that may not end is that with tol = 0, whatever the engine stopped at; the rest of the batch may."""
+    tv, y = turning(rng)
+    free = tv.solve(y, 700, 1e-4)
+    assert free.converged.all() and (free.iterations > 130).all()
+    monkeypatch.setattr("kspike.solver.MOVED", -1.0)
+    monkeypatch.setitem(ROUNDING, "complex128", -1.0)
+    info, whole = tv.solve(y, 700, 1e-4), tv.solve(y, 700, 0)
+    assert (info.iterations == 700).all() and not info.converged.any()
+    np.testing.assert_array_equal(info.x, whole.x)
+    np.testing.assert_array_equal(info.state.field(), whole.state.field())
+
+
+def turning(rng):
+    """A solver that takes turns, and samples of three images for which it does."""
+    mask = kspike.radial_mask((64, 64), lines=20)
+    tv = kspike.TVSolver(mask, 2e-3, dtype="complex128")
+    y = tv.A(np.array([kspike.ellipses((64, 64), seed=seed) for seed in range(3)]).astype(complex))
+    return tv, y + 0.01 * draw(rng, *y.shape)
 
 
 def test_larger_images_take_more():

@@ -354,9 +354,11 @@ class TVSolver:
             aim, floor = SHARE * tol * size, ROUNDING[self.dtype.name] * self._gain * np.finfo(self.dtype).eps * size
         age = np.broadcast_to(np.reshape(age, -1), len(y))
         count, change, met = np.zeros(len(y), np.int64), np.full(len(y), np.inf), np.zeros(len(y), bool)
-        on, part, t, ended = np.arange(len(y)), (state, y, x), self._t, []  # those that go on, and at which threshold
-        before = None  # x when the last turn began
-        for iterations, share, look in _legs(max_iterations, tol > 0, *opening):
+        # Images that go on together, their threshold, x when their last turn began, and their legs; and those that end.
+        legs = list(_legs(max_iterations, tol > 0, *opening))
+        groups, ended = [(np.arange(len(y)), (state, y, x), self._t, None, legs)], []
+        while groups:
+            on, part, t, before, ((iterations, share, look), *legs) = groups.pop()
             if look < 0:
                 before = part[2].copy()
             stop = np.maximum(aim[on] * CHECK / (look + age[on]), floor[on]) if look > 0 else np.full(len(on), -1.0)
@@ -367,37 +369,42 @@ class TVSolver:
             ran, moved = self._plan.iterate(*part, *scalars, stop=stop, tape=tape)
             count[on] += ran
             change[on] = np.where(np.isfinite(moved) & (look > 0), moved, change[on])
-            going = ~(change[on] <= stop)
-            if before is not None and look > 0 and not going.all():
+            done = moved <= stop
+            if before is not None and done.any():
                 far = np.array(np.abs(part[2] - before).max((-2, -1)).tolist())
-                going |= far > np.maximum(MOVED / SHARE * aim[on], floor[on])
-            met[on] = ~going
-            if not going.any():
-                break
-            if not going.all():
-                ended.append((on[~going], *self._some(part, ~going), t))
-                on, part = on[going], self._some(part, going)
-                before = None if before is None else before[np.flatnonzero(going).tolist()]
-        state = self._whole([*ended, (on, *part, t)], x)
+                done &= far <= np.maximum(MOVED / SHARE * aim[on], floor[on])
+            met[on] = done
+            left = np.where(done, -1, iterations - ran)  # more than 0 where x was too far: the leg goes on
+            for n in np.unique(left).tolist():
+                chosen, coming = left == n, [(n, share, look)] * (n > 0) + legs * (n >= 0)
+                group = on[chosen], self._some(part, chosen), t
+                if coming:
+                    start = before if before is None or chosen.all() else before[np.flatnonzero(chosen).tolist()]
+                    groups.append((*group, start, coming))
+                else:
+                    ended.append(group)
+        state = self._whole(ended, x)
         iterations, converged, change, age = (plain(a.reshape(lead)) for a in (count, met, change, count + age))
         x, y = x.reshape(*lead, *self.shape), y.reshape(*lead, self.samples)
         return Solution(x, iterations, converged, state, self, y, change, age)
 
     def _some(self, part, chosen):
-        """Copies of the images `chosen` of (state, y, x)."""
+        """The images `chosen` of (state, y, x), copies unless that is all of them."""
+        if chosen.all():
+            return part
         state, y, x = part
         chosen = np.flatnonzero(chosen).tolist()
         return self._plan.state(state.field()[chosen]), y[chosen], x[chosen]
 
     def _whole(self, parts, x):
-        """The state of a batch, and its x in place, from parts (which images, state, y, x, threshold)."""
-        for _, state, _, _, t in parts:
+        """The state of a batch, and its x in place, from parts (which images, (state, y, x), threshold)."""
+        for _, (state, _, _), t in parts:
             if t != self._t:
                 self._plan.rescale(state, t, self._t)
         if len(parts) == 1:
-            return parts[0][1]
+            return parts[0][1][0]
         w = self._like(x, (len(x), 2, *self.shape))
-        for on, state, _, image, _ in parts:
+        for on, (state, _, image), _ in parts:
             w[on.tolist()], x[on.tolist()] = state.field(), image
         return self._plan.state(w)
 
