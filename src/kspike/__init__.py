@@ -17,7 +17,7 @@ from kspike.methods import FISTA, PDHG
 from kspike.objectives import Objective
 from kspike.operators import Gradient, MaskedFourier
 from kspike.phantoms import ellipses, shepp_logan
-from kspike.sampling import cartesian_mask, radial_mask
+from kspike.sampling import cartesian_mask, radial_mask, random_mask
 from kspike.solver import TVSolver
 from kspike.sparse import SparseSolver
 from kspike.transfer import transfer
@@ -42,6 +42,7 @@ __all__ = [
     "kernels",
     "metrics",
     "radial_mask",
+    "random_mask",
     "random_noise",
     "read_image",
     "read_mask",
