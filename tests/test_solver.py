@@ -307,6 +307,29 @@ def test_a_hundredth_of_the_default_aim(paper):
     assert np.abs(info.x - exact).max() <= 1.2e-5 * np.abs(tv.A.adjoint(y)).max()
 
 
+def test_turns_reach_a_hundred_thousandth_of_the_default_aim(paper):
+    """1e-8 max|A*y| in double, where one rho leaves 1e-4: in turns with ever more the error falls geometrically."""
+    tv = kspike.TVSolver(paper["radial40"], 5.6e-3, dtype="complex128")
+    y = tv.A(paper["images"][4].astype(complex))
+    info = tv.solve(y, 3500, 1e-8)
+    assert info.converged and info.certificate.relative <= 1e-9
+    exact = tv.solve(y, 6000, 0).x
+    assert np.abs(info.x - exact).max() <= 1e-8 * np.abs(tv.A.adjoint(y)).max()
+
+
+@pytest.mark.parametrize("lines", [12, 40])
+def test_the_rounding_of_x_is_below_the_floor_of_the_rule(paper, lines):
+    """complex64, converged: what x still changes in ten iterations is 1 to 16 times g eps max|A*y|."""
+    mask = kspike.radial_mask((256, 256), lines)
+    tv = kspike.TVSolver(mask, 5.6e-3)
+    y = tv.A(paper["images"][4] + draw(np.random.default_rng(0), 256, 256).astype("complex64") / 50)
+    one = kspike.TVSolver(mask, 5.6e-3, rho=0.7 * tv.rho)
+    state = tv.solve(y, 2000, 0)
+    change = np.abs(one.solve(y, 30, 0, state=state).x - one.solve(y, 20, 0, state=state).x).max()
+    floor = 16 * tv._gain * np.finfo("float32").eps * np.abs(tv.A.adjoint(y)).max()
+    assert floor / 16 <= change <= floor
+
+
 def test_a_state_moves_between_solvers(engine, problem):
     """z stays and u keeps its share of the box, whatever lam and rho; at a solution of the same lam nothing moves."""
     mask, y = problem
