@@ -244,7 +244,7 @@ def test_a_solve_is_divided():
         assert sum(count for count, _, _ in legs) == most and all(count > 0 for count, _, _ in legs)
         assert all(look <= 0 for _, share, look in legs if share > 1)
         assert legs[-1][1] < 1 or most < 40
-    assert legs[2] == (90, 0.7, 150)
+    assert legs[2] == (90, 0.7, 325)
     much, rest = legs[3::2], legs[4::2]
     assert much[0][1] == 8 and all(a[1] < b[1] for a, b in itertools.pairwise(much))
     assert all(share == 0.7 for _, share, _ in rest)
@@ -257,7 +257,7 @@ def test_no_change_of_an_earlier_leg_ends_a_solve(rng):
     """What was measured before the first turn is held to the rule of then: the rule of after asks less of a change."""
     tv, y = turning(rng)
     change, size = tv.solve(y, 130, 0).residuals.change, np.abs(tv.A.adjoint(y)).max((-2, -1))
-    for i in range(len(y)):  # 8.5 of these changes are asked for, which is less than 150 / 10 and more than 80 / 10
+    for i in range(len(y)):  # 8.5 of these changes are asked for, which is less than 325 / 10 and more than 80 / 10
         info = tv.solve(y[i], 131, 8.5 * change[i] / (SHARE * size[i]))
         assert info.iterations == 131 and not info.converged
 
