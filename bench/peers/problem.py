@@ -9,6 +9,8 @@ the contestant's own, of periodic differences:
     backward    sum sqrt(|d0|^2 + |d1|^2), d backward     BART
 """
 
+import math
+
 import numpy as np
 
 LINES, NOISE, LAM, SEED = 40, 0.01, 1e-3, 3
@@ -110,3 +112,13 @@ def bounds(mask, y, functional):
 def mirror(v):
     """v[-i, -j], the indices counted from n // 2."""
     return np.fft.fftshift(np.roll(np.fft.ifftshift(v)[::-1, ::-1], (1, 1), (0, 1)))
+
+
+def ahead(k, curve, left):
+    """How many iterations to try next: where the last two gaps meet the aim, 3 to 40 % on; 8 % where they rise."""
+    least, most = k + max(2, k // 33), k + max(5, 2 * k // 5)
+    if len(curve) < 2 or not left:
+        return most
+    (k0, gap0), (k1, gap1) = curve[-2:]
+    slope = math.log(gap1 / gap0) / (k1 - k0)
+    return k + max(2, k // 12) if slope >= 0 else min(most, max(least, int(k + math.log(left[0] / gap1) / slope)))

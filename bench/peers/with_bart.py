@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
 """BART: `bart pics` as its own command, process and files included: that is how it is used."""
 
-import math
 import os
 import shutil
 import subprocess
 import tempfile
 
 import numpy as np
+from problem import ahead  # this folder's
 
 FUNCTIONAL = "backward"
 LADDER = True  # each look is a run from the start, and there are few
@@ -38,20 +38,10 @@ def pics(problem, dtype, threads, rho):
             x = once(k)
             if look is None or look(k, x):
                 break
-            k = _next(k, look.curve, look.left)
+            k = ahead(k, look.curve, look.left)
         return x
 
     return run
-
-
-def _next(k, curve, left):
-    """How many iterations to try next: where the last two gaps say that the aim is met, within 3 and 40 % more."""
-    most, least = k + max(5, 2 * k // 5), k + max(2, k // 33)
-    if len(curve) < 2 or not left:
-        return most
-    (k0, gap0), (k1, gap1) = curve[-2:]
-    slope = math.log(gap1 / gap0) / (k1 - k0)
-    return most if slope >= 0 else min(most, max(least, int(k + math.log(left[0] / gap1) / slope)))
 
 
 def _write(name, a):
