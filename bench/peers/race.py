@@ -110,7 +110,7 @@ class Record:
     """
 
     def __init__(self, path):
-        self.path, self.held = path, {"machine": bench.machine(), "runs": {}}
+        self.path, self.held, self.commit = path, {"machine": bench.machine(), "runs": {}}, bench.commit()
         with self.locked():
             pass
 
@@ -153,7 +153,7 @@ class Record:
             if before and "seconds" in before and "seconds" in result:
                 result["seconds"] = least(before["seconds"], result["seconds"])
             passes = (before or {}).get("passes", 0) + 1
-            self.held["runs"]["|".join(map(str, key))] = result | {"passes": passes, "commit": bench.commit()}
+            self.held["runs"]["|".join(map(str, key))] = result | {"passes": passes, "commit": self.commit}
         print(*key, result.get("skipped") or result.get("best") or result.get("seconds"), flush=True)
 
 
