@@ -8,19 +8,26 @@ the same four in its own functions, which shift, copy and pick samples. kspike's
 its opening included; theirs that of a call of 1 + k without a call of 1.
 """
 
+import pathlib
 import statistics
 import sys
 import time
 
 import numpy as np
-import problem  # this folder's
-import with_robust_nets
 
-import kspike
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+import problem  # noqa: E402  this folder's
+import run as bench  # noqa: E402
+import with_robust_nets  # noqa: E402
+
+import kspike  # noqa: E402
 
 
 def main():
     """One line a size."""
+    print(
+        f"# commit {bench.commit()}; {bench.machine()['cpu']}; python bench/peers/beside_robust_nets.py", *sys.argv[1:]
+    )
     print("| size | kspike | robust-nets | times | four transforms, torch | SciPy | its own functions |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for n in map(int, sys.argv[1:] or ("256",)):
