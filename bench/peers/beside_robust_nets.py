@@ -16,11 +16,11 @@ import time
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-import problem  # noqa: E402  this folder's
-import run as bench  # noqa: E402
-import with_robust_nets  # noqa: E402
+import problem
+import with_robust_nets
 
-import kspike  # noqa: E402
+import kspike
+import run as bench
 
 
 def main():
