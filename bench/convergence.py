@@ -154,12 +154,17 @@ def write(done):
     """docs/convergence.md and docs/convergence.png from the lines of the record."""
     sizes = [row for row in done if row["case"][0] == "starts"]
     methods = [row for row in done if row["case"][0] == "curves"]
-    commits, proof = sorted({row["commit"] for row in done}), max(row["proof"] for row in done)
+    proof = max(row["proof"] for row in done)
+    commits = {}  # which lines are whose
+    for row in done:
+        what, side, count, *_ = row["case"]
+        commits.setdefault(row["commit"], {})[f"{what} at {side}, {count} lines"] = None
+    whose = [f"{commit} ({'; '.join(settings)})" for commit, settings in commits.items()]
     lines = [
         "# Convergence, measured",
         "",
         f"Pairs (FFT + inverse FFT) until ||x - x*||_inf <= {AIM:g}. Made by `python bench/convergence.py`, commit",
-        f"{', '.join(commits)}; every case is a line of `bench/records/convergence.jsonl`. A spike of the budget noise",
+        f"{', '.join(whose)}; every case is a line of `bench/records/convergence.jsonl`. A spike of the budget noise",
         "||A x|| is in the data, at a random place. x* is a long complex128 solve, with a certified relative gap of at",
         f"most {proof:.0e}.",
         "",
