@@ -15,6 +15,13 @@ import numpy as np
 
 LINES, NOISE, LAM, SEED = 40, 0.01, 1e-3, 3
 FUNCTIONALS = ("separable", "modulus", "backward")
+SAME = {  # whose iterations are those of another, so that they are counted once
+    "kspike numba": "kspike cpp",
+    "kspike reference": "kspike cpp",
+    "textbook NumPy": "textbook torch",
+    "ODL PDHG": "SigPy PDHG",
+    "PyProximal": "SigPy PDHG",
+}
 
 
 def fourier(x):

@@ -50,13 +50,6 @@ CONTESTANTS = {
     "robust-nets": ("with_robust_nets", "robust-nets"),
 }
 GRADIENTS = ("kspike cpp", "textbook torch", "robust-nets")
-SAME = {  # whose iterations are those of another, so that they are counted once
-    "kspike numba": "kspike cpp",
-    "kspike reference": "kspike cpp",
-    "textbook NumPy": "textbook torch",
-    "ODL PDHG": "SigPy PDHG",
-    "PyProximal": "SigPy PDHG",
-}
 SIZES, THREADS, GRADIENT_SIZE = (256, 512, 1024), (1, 2), 256
 AIMS = {"complex64": (1e-3, 1e-4), "complex128": (1e-6,)}
 LOOP = 200  # iterations of which a cost per iteration is the mean
@@ -192,7 +185,7 @@ def tasks(step, record, names, arguments):
             for name in names:
                 for dtype in arguments.dtypes:
                     key = ("count", name, n, dtype, 1)
-                    if record.get(key) is None and name not in SAME:
+                    if record.get(key) is None and name not in problem.SAME:
                         aim = ",".join(map(str, AIMS[dtype]))
                         chosen = settings(record, name, n, dtype, arguments)
                         yield key, ["find", "--dtype", dtype, "--aims", aim, *chosen]
@@ -232,13 +225,13 @@ def plans(record, name, n, dtype, smallest):
     """{setting: the iteration counts to time}: those of the best runs, and LOOP for the cost of an iteration where
     there are none, or where it does not take long.
     """
-    found = record.get(("count", SAME.get(name, name), n, dtype, 1)) or {}
+    found = record.get(("count", problem.SAME.get(name, name), n, dtype, 1)) or {}
     counts = collections.defaultdict(set)
     for best in found.get("best", {}).values():
         if best:
             counts[json.dumps(best[1])].add(best[0])
     if not counts and dtype == "complex64":  # not counted here: the cost of an iteration, with the setting found before
-        found = record.get(("count", SAME.get(name, name), smallest, "complex64", 1)) or {}
+        found = record.get(("count", problem.SAME.get(name, name), smallest, "complex64", 1)) or {}
         for best in list(filter(None, found.get("best", {}).values()))[-1:]:
             counts[json.dumps(best[1])] = set()
     loop = {LOOP} if dtype == "complex64" and (n == smallest or not any(counts.values())) else set()

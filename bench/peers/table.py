@@ -3,7 +3,7 @@
 
 import json
 
-from problem import LAM, LINES, NOISE
+from problem import LAM, LINES, NOISE, SAME
 
 TITLE = {
     "kspike cpp": "**kspike, C++**",
@@ -77,8 +77,6 @@ def ok(run):
 
 def row(runs, name, n, threads):
     """What is said of a contestant: its least times, with the best setting for each aim."""
-    from race import SAME
-
     found, clock = {}, CPU if threads == "1" else WALL
     for dtype, aims in (("complex64", ("1e-3", "1e-4")), ("complex128", ("1e-6",))):
         count = runs.get(("count", SAME.get(name, name), n, dtype, "1"), {})
@@ -134,7 +132,6 @@ def skipped(runs):
 def plot(held, path, n="256"):
     """Certified relative gap against seconds, one thread, each with its best setting to 1e-4."""
     import matplotlib.pyplot as plt
-    from race import SAME
 
     runs = {tuple(key.split("|")): value for key, value in held["runs"].items()}
     figure, axes = plt.subplots(figsize=(8.5, 4.2))
