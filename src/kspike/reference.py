@@ -70,8 +70,11 @@ def fourier_adjoint(k):
 
 
 def symbol(shape):
-    """K: the centred symbol of D*D, K(k) = sum over axes of 2 - 2 cos(2 pi k / n), so that F D*D x = K F x."""
-    rows, cols = (2 - 2 * np.cos(2 * np.pi * (np.arange(n) - n // 2) / n) for n in shape)
+    """K: the centred symbol of D*D, K(k) = sum over axes of 2 - 2 cos(2 pi k / n), so that F D*D x = K F x.
+
+    As 4 sin(pi k / n)^2, which keeps its digits where K is small and x large.
+    """
+    rows, cols = (4 * np.sin(np.pi * (np.arange(n) - n // 2) / n) ** 2 for n in shape)
     return rows[:, None] + cols
 
 

@@ -206,7 +206,7 @@ class Plan:
         place = np.arange(rows * cols, dtype=np.int32).reshape(rows, cols)
         self._place = cupy.asarray(np.fft.fftshift(place)[mask])
         self._sampled = cupy.asarray(np.fft.ifftshift(mask).astype(np.uint8))
-        self._symbols = [cupy.asarray((2 - 2 * np.cos(2 * np.pi * np.arange(n) / n)).astype(real)) for n in mask.shape]
+        self._symbols = [cupy.asarray((4 * np.sin(np.pi * np.fft.fftfreq(n)) ** 2).astype(real)) for n in mask.shape]
         self._phases = [
             cupy.asarray(np.exp(2j * np.pi * (np.arange(n) * (n // 2) % n) / n).astype(dtype)) for n in mask.shape
         ]

@@ -661,7 +661,7 @@ class Plan:
         phase = np.exp(2j * np.pi * (turns[0][:, None] + turns[1]))[mask]
         self.to_samples = (phase / np.sqrt(self.pixels)).astype(self.dtype)
         self.index = np.fft.fftshift(np.arange(self.pixels).reshape(self.shape))[mask]
-        rows, cols = (2 - 2 * np.cos(2 * np.pi * np.arange(n) / n) for n in self.shape)
+        rows, cols = (4 * np.sin(np.pi * np.fft.fftfreq(n)) ** 2 for n in self.shape)
         self.symbol = rows[:, None] + cols
         self.inverse = None, None
         if norm == "separable":
