@@ -64,7 +64,7 @@ class Plan {
     each_image(batch, kSpectrum, [&](int64_t i, Team<T>& team, int k) {
       T* h = team.h.data();
       for (auto [c, end] = team.share(passes_.tiles(), k); c < end; ++c) {
-        passes_.scatter(c, y + i * samples_size(), orthonormal(), passes_.tile(h, c));
+        passes_.scatter(c, y + i * samples_size(), orthonormal(), h);
         passes_.columns_inverse(c, h, team.members[k].transform.data());
       }
       team.wait();

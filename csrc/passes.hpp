@@ -2,9 +2,8 @@
 // The two passes of the fused ADMM iteration over one image; admm.hpp strings them together.
 // Meaning: kspike/reference.py.
 //
-//   column pass   h <- IFFT_rows(gain (FFT_rows(h) + data) / (N (M / rho + K)))    tiles of W
-//   columns row pass      x = IFFT_cols(h);  w, f <- stencil(w, D x);  h <- FFT_cols(D* f)   groups
-//   of W rows
+//   column pass   h <- IFFT_rows(gain (FFT_rows(h) + data) / (N (M / rho + K)))    tile by tile
+//   row pass      x = IFFT_cols(h);  w, f <- stencil(w, D x);  h <- FFT_cols(D* f)   group by group
 //
 // A gain of relax makes D x the step of the state, with no multiplication of its own.
 //
@@ -145,17 +144,8 @@ class Passes {
   void gather_total(int c, const T* total, T scale, T* y) const {
     gather(c, total + first_slot_[c] * E, slot_.data(), scale, y);
   }
-  void gather(int c, const T* tile, const int32_t* place, T scale, T* y) const {
-    each_sample(c, c + 1, [&](int64_t s) {
-      const T* at = tile + place[s];
-      const Complex<T> value =
-          rotate<1>(Complex<T>{at[0], at[W]}, phase_[2 * s], phase_[2 * s + 1]);
-      if (s == mean_) return;
-      y[2 * source_[s]] = scale * value.re;
-      y[2 * source_[s] + 1] = scale * value.im;
-    });
-  }
-  void scatter(int c, const T* y, T scale, T* tile) const {
+  void scatter(int c, const T* y, T scale, T* h) const {
+    T* const tile = h + c * pitch_;
     std::fill_n(tile, static_cast<size_t>(rows_) * E, T(0));
     each_sample(c, c + 1, [&](int64_t s) {
       if (s == mean_) return;
@@ -184,7 +174,6 @@ class Passes {
   }
   void columns_forward(int c, T* h, T* scratch) const { down_.forward(h + c * pitch_, scratch); }
   void columns_inverse(int c, T* h, T* scratch) const { down_.inverse(h + c * pitch_, scratch); }
-  T* tile(T* h, int c) const { return h + c * pitch_; }
 
   // --- rows
   // -----------------------------------------------------------------------------------------------------------
@@ -306,6 +295,16 @@ class Passes {
   void each_sample(int tile, int end, F&& f) const {
     if (samples_ == 0) return;
     for (int64_t s = first_[tile]; s < first_[end]; ++s) f(s);
+  }
+  void gather(int c, const T* tile, const int32_t* place, T scale, T* y) const {
+    each_sample(c, c + 1, [&](int64_t s) {
+      const T* at = tile + place[s];
+      const Complex<T> value =
+          rotate<1>(Complex<T>{at[0], at[W]}, phase_[2 * s], phase_[2 * s + 1]);
+      if (s == mean_) return;
+      y[2 * source_[s]] = scale * value.re;
+      y[2 * source_[s] + 1] = scale * value.im;
+    });
   }
   Complex<T> unphased(const T* y, int64_t s) const {
     return rotate<-1>(Complex<T>{y[2 * source_[s]], y[2 * source_[s] + 1]}, phase_[2 * s],

@@ -46,11 +46,10 @@ def test_import_takes_numpy_only():
     assert not any(name.startswith(("kspike._core", "kspike._kernels")) for name in loaded)
 
 
-def test_import_adds_less_than_two_thirds_of_what_numpy_takes():
-    """60 ms where NumPy takes 90: CPU time, which load stretches for both alike."""
-    code = ["import time; start = time.process_time()", "import numpy; between = time.process_time()"]
-    code += ["import kspike", "print((time.process_time() - between) / (between - start))"]
-    assert min(float(python(code)) for _ in range(5)) < 60 / 90
+def test_import_takes_less_than_150_ms():
+    """NumPy takes some 90 of them. The best of five, in CPU time: the work, not what else the machine does."""
+    code = ["import numpy, time; start = time.process_time()", "import kspike", "print(time.process_time() - start)"]
+    assert min(float(python(code)) for _ in range(5)) < 0.060
 
 
 def test_a_broken_cupy_harms_nobody(tmp_path):

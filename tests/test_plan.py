@@ -56,6 +56,17 @@ def test_transforms_equal_reference(engine, rng, shape):
         assert_close(plan.resolvent(x, RHO), expected, "resolvent", engine.dtype)
 
 
+def test_a_small_symbol_keeps_its_digits(engine):
+    """One slow wave, of which nothing is sampled: x = b / (rho 4 sin(pi / n)^2). As 2 - 2 cos it has 1e-13 of error."""
+    n = 250
+    mask = np.zeros((n, 1), bool)
+    mask[n // 2] = True
+    b = np.cos(2 * np.pi * np.arange(n) / n).astype(complex).reshape(1, n, 1)
+    exact = b / (RHO * 4 * np.sin(np.pi / n) ** 2)
+    error = np.abs(engine.plan(mask).resolvent(b, RHO) - exact).max() / np.abs(exact).max()
+    assert error <= 16 * np.finfo(engine.dtype).eps
+
+
 @pytest.mark.parametrize("shape", LARGE, ids=str)
 def test_large_sizes_equal_reference(engine, rng, shape):
     """Lengths that take other paths through a transform: many stages, several factors, a large prime, one row.

@@ -661,8 +661,7 @@ class Plan:
         phase = np.exp(2j * np.pi * (turns[0][:, None] + turns[1]))[mask]
         self.to_samples = (phase / np.sqrt(self.pixels)).astype(self.dtype)
         self.index = np.fft.fftshift(np.arange(self.pixels).reshape(self.shape))[mask]
-        rows, cols = (4 * np.sin(np.pi * np.fft.fftfreq(n)) ** 2 for n in self.shape)
-        self.symbol = rows[:, None] + cols
+        self.symbol = np.fft.ifftshift(reference.symbol(self.shape))
         self.inverse = None, None
         if norm == "separable":
             kernels, self.nowhere = _SEPARABLE, np.empty((0, 0), np.uint8)
