@@ -9,7 +9,7 @@ FUNCTIONAL = "separable"
 LADDER = True  # looks only here and there
 SETTINGS = tuple(
     {"first": first, "low": low, "rho": rho}
-    for (first, low), rho in itertools.product(((10, 0.03), (20, 0.05)), (0.3, 0.4, 0.2))
+    for (first, low), rho in itertools.product(((10, 0.03), (20, 0.05)), (0.3, 0.4, 0.2, 0.5, 0.7))
 )
 
 

@@ -122,10 +122,12 @@ def mirror(v):
 
 
 def ahead(k, curve, left):
-    """How many iterations to try next: where the last two gaps meet the aim, 3 to 40 % on; 8 % where they rise."""
+    """How many iterations to try next: where the last two gaps meet the aim, 3 to 40 % on; 8 % unless they fall."""
     least, most = k + max(2, k // 33), k + max(5, 2 * k // 5)
     if len(curve) < 2 or not left:
         return most
     (k0, gap0), (k1, gap1) = curve[-2:]
+    if not 0 < gap1 < gap0 < math.inf:
+        return k + max(2, k // 12)
     slope = math.log(gap1 / gap0) / (k1 - k0)
-    return k + max(2, k // 12) if slope >= 0 else min(most, max(least, int(k + math.log(left[0] / gap1) / slope)))
+    return min(most, max(least, int(k + math.log(left[0] / gap1) / slope)))

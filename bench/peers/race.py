@@ -3,13 +3,15 @@
 
     python bench/peers/race.py                    # all that is not in the record yet, then the table and the plot
     python bench/peers/race.py --step time --within 140     # only timings, for so many seconds
+    python bench/peers/race.py --step count --budget 900    # goes on with the settings that 60 s were too few for
     python bench/peers/race.py --smoke            # 64 x 64, whoever is installed here, nothing written
 
 Each contestant runs in a process of its own, by the interpreter of $KSPIKE_PEERS/ENVIRONMENT/bin/python if that is
 there, else by this one; one that cannot be imported is skipped, with the reason. First, on a machine as busy as it
-likes, the iterations to each gap are counted, for a few settings of each, and the best setting is kept; then the
-clock is read, each run from its start, on a quiet one, in several passes over all of them, of which the least counts:
-what else the machine does falls on all alike. README.md beside bench/run.py says how to read the table.
+likes, the iterations to each gap are counted, for several settings of each at the smallest size, and beyond it for
+the best there and their neighbours; then the clock is read with the best, each run from its start, on a quiet one, in
+several passes over all of them, of which the least counts: what else the machine does falls on all alike. README.md
+beside bench/run.py says how to read the table.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import collections
 import contextlib
 import datetime
 import fcntl
+import importlib
 import itertools
 import json
 import os
@@ -68,7 +71,7 @@ def main():
     parser.add_argument("--again", action="store_true", help="forget what is recorded of these")
     parser.add_argument("--passes", type=int, default=3, help="how often to go round with the clock")
     parser.add_argument("--within", type=float, default=float("inf"), help="stop after so many seconds")
-    parser.add_argument("--patience", type=float, default=600, help="seconds after which a contestant is given up")
+    parser.add_argument("--patience", type=float, default=3600, help="seconds after which a contestant is given up")
     parser.add_argument("--smoke", action="store_true", help="64 x 64, one thread, nothing written")
     arguments = parser.parse_args()
     if arguments.smoke:
@@ -140,13 +143,16 @@ class Record:
                         del self.held["runs"][key]
 
     def add(self, key, result):
-        """Keep and save a result; of a result that is there already, the least seconds."""
+        """Keep and save a result; beside one that is there already, the least seconds, the settings of both."""
         with self.locked():
-            before = self.get(key)
-            if before and "seconds" in before and "seconds" in result:
+            before = self.get(key) or {}
+            if "seconds" in before and "seconds" in result:
                 result["seconds"] = least(before["seconds"], result["seconds"])
-            passes = (before or {}).get("passes", 0) + 1
-            self.held["runs"]["|".join(map(str, key))] = result | {"passes": passes, "commit": self.commit}
+            if "runs" in before and "runs" in result:
+                result = both(before, result)
+            if not before or "skipped" not in result:
+                told = {"passes": before.get("passes", 0) + 1, "commit": self.commit}
+                self.held["runs"]["|".join(map(str, key))] = result | told
         print(*key, result.get("skipped") or result.get("best") or result.get("seconds"), flush=True)
 
 
@@ -154,7 +160,18 @@ def least(a, b):
     """The lesser seconds of two timings: numbers, or {count: [wall, CPU, gap]}."""
     if not isinstance(a, dict):
         return min(a, b)
-    return {k: [min(a[k][0], v[0]), min(a[k][1], v[1]), v[2]] if k in a else v for k, v in b.items()}
+    return a | {k: [min(a[k][0], v[0]), min(a[k][1], v[1]), v[2]] if k in a else v for k, v in b.items()}
+
+
+def both(before, result):
+    """What was counted before, and now with other settings or a larger budget."""
+    best = {
+        aim: min(filter(None, (before["best"][aim], found)), key=lambda run: run[0], default=None)
+        for aim, found in result["best"].items()
+    }
+    anew, told = [run["setting"] for run in result["runs"]], {name: before[name] for name in ("budget", "commit")}
+    runs = [told | run for run in before["runs"] if run["setting"] not in anew] + result["runs"]
+    return result | {"best": best, "runs": runs}
 
 
 def text(held):
@@ -185,10 +202,14 @@ def tasks(step, record, names, arguments):
             for name in names:
                 for dtype in arguments.dtypes:
                     key = ("count", name, n, dtype, 1)
-                    if record.get(key) is None and name not in problem.SAME:
-                        aim = ",".join(map(str, AIMS[dtype]))
-                        chosen = settings(record, name, n, dtype, arguments)
-                        yield key, ["find", "--dtype", dtype, "--aims", aim, *chosen]
+                    if name not in problem.SAME:
+                        wanted = settings(record, name, n, dtype, arguments.smallest)
+                        for some in [wanted] if n == arguments.smallest else [[setting] for setting in wanted]:
+                            found = record.get(key) or {}
+                            if todo := untried(found, some, arguments.budget):
+                                aim, budget = ",".join(map(str, AIMS[dtype])), str(arguments.budget)
+                                given = ["--settings", json.dumps(todo), "--best", json.dumps(found.get("best", {}))]
+                                yield key, ["find", "--dtype", dtype, "--aims", aim, "--budget", budget, *given]
         return
     for passes, threads, n in itertools.product(range(1, arguments.passes + 1), arguments.threads, arguments.sizes):
         for name, dtype in itertools.product(names, arguments.dtypes):
@@ -209,16 +230,41 @@ def due(run, passes):
     return run is None or ("skipped" not in run and run.get("passes", 1) < passes)
 
 
-def settings(record, name, n, dtype, arguments):
-    """All settings at the smallest size; then only those that were best there."""
-    smallest = arguments.smallest
+def settings(record, name, n, dtype, smallest):
+    """All settings at the smallest size; then those that were best there, and their neighbours."""
+    every = list(importlib.import_module(CONTESTANTS[name][0]).SETTINGS)
     found = {} if n == smallest else record.get(("count", name, smallest, dtype, 1)) or {}
-    chosen = []
-    for best in reversed(found.get("best", {}).values()):
-        if best and best[1] not in chosen:
-            chosen.append(best[1])
-    budget = ["--budget", str(arguments.budget)]
-    return [*budget, "--settings", json.dumps(chosen)] if chosen else budget
+    best = [run[1] for run in reversed(found.get("best", {}).values()) if run]
+    near = [setting for setting in every if any(neighbours(setting, other, every) for other in best)]
+    return [setting for i, setting in enumerate(best + near) if setting not in (best + near)[:i]] or every
+
+
+def neighbours(a, b, every):
+    """Whether two settings differ in one value, and no setting has one between."""
+    differ = [name for name in a if a[name] != b[name]]
+    if len(differ) != 1:
+        return False
+    (name,) = differ
+    low, high = sorted((a[name], b[name]))
+    return not any(low < c[name] < high for c in every if c | {name: a[name]} == a)
+
+
+def untried(found, wanted, budget):
+    """The settings without a run, or given up, before they met an aim or were beaten, with a smaller budget."""
+    if "skipped" in found:
+        return []
+    left = []
+    for setting in wanted:
+        run = next((run for run in found.get("runs", ()) if run["setting"] == setting), None)
+        if run is None or (run.get("budget", found["budget"]) < budget and not settled(run, found["best"])):
+            left.append(setting)
+    return left
+
+
+def settled(run, best):
+    """Whether more iterations would not better the best."""
+    k, gap = run["curve"][-1]
+    return all(gap <= float(aim) or (there and k >= there[0]) for aim, there in best.items())
 
 
 def plans(record, name, n, dtype, smallest):

@@ -11,7 +11,12 @@ from problem import ahead  # this folder's
 
 FUNCTIONAL = "backward"
 LADDER = True  # each look is a run from the start, and there are few
-SETTINGS = tuple({"rho": rho} for rho in (0.03, 0.1, 0.01))
+SETTINGS = tuple({"rho": rho} for rho in (0.03, 0.02, 0.05, 0.1, 0.01))
+
+
+def versions():
+    """Of the command."""
+    return {"bart": subprocess.run(["bart", "version"], capture_output=True, text=True).stdout.strip()}
 
 
 def pics(problem, dtype, threads, rho):

@@ -5,13 +5,20 @@ and packages that are only imported (pytorch_radon, torch_cg).
 """
 
 import os
+import subprocess
 import sys
 
 import numpy as np
 
 FUNCTIONAL = "separable"
 LADDER = False
-SETTINGS = tuple({"rho": rho} for rho in (0.2, 0.3, 0.15, 0.1))
+SETTINGS = tuple({"rho": rho} for rho in (0.2, 0.15, 0.1, 0.07, 0.05, 0.3, 0.5, 0.7))
+
+
+def versions():
+    """The commit of the checkout."""
+    command = ["git", "-C", os.environ["KSPIKE_ROBUST_NETS"], "rev-parse", "--short", "HEAD"]
+    return {"robust-nets": subprocess.run(command, capture_output=True, text=True).stdout.strip()}
 
 
 def _modules():

@@ -7,7 +7,7 @@ import numpy as np
 
 FUNCTIONAL = "modulus"
 LADDER = False
-SETTINGS = tuple({"rho": rho} for rho in (0.2, 0.3, 0.15, 0.1))
+SETTINGS = tuple({"rho": rho} for rho in (0.2, 0.15, 0.1, 0.07, 0.05, 0.3, 0.5, 0.7))
 
 
 def admm(problem, dtype, threads, rho):

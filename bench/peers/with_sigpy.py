@@ -5,7 +5,7 @@ import numpy as np
 
 FUNCTIONAL = "modulus"
 LADDER = False
-SETTINGS = tuple({"sigma": sigma} for sigma in (0.1, 0.3, 0.03))
+SETTINGS = tuple({"sigma": sigma} for sigma in (0.1, 0.05, 0.03, 0.02, 0.2, 0.3, 0.5, 1))
 
 
 def pdhg(problem, dtype, threads, sigma):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """One contestant in a process of its own, in the environment that has its package; prints one line of JSON.
 
-python worker.py MODULE NAME PROBLEM.npz find --dtype complex64 --aims 1e-3,1e-4 --budget 60
+python worker.py MODULE NAME PROBLEM.npz find --dtype complex64 --aims 1e-3,1e-4 --budget 60 --settings '[{"rho": 1}]'
 python worker.py MODULE NAME PROBLEM.npz time --dtype complex64 --setting '{"rho": 0.1}' --counts 120,240
 python worker.py MODULE NAME PROBLEM.npz gradient --dtype complex64 --counts 50
 """
@@ -26,7 +26,8 @@ def main():
     parser.add_argument("--aims", type=lambda t: [float(v) for v in t.split(",")])
     parser.add_argument("--counts", type=lambda t: [int(v) for v in t.split(",")])
     parser.add_argument("--setting", type=json.loads, help="to time")
-    parser.add_argument("--settings", type=json.loads, help="to count, instead of the contestant's own")
+    parser.add_argument("--settings", type=json.loads, help="to count")
+    parser.add_argument("--best", type=json.loads, default={}, help="{aim: [iterations, setting]} found before")
     parser.add_argument("--budget", type=float, default=60, help="CPU seconds to count a setting's iterations")
     arguments = parser.parse_args()
     for name in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
@@ -39,7 +40,8 @@ def main():
         found = {"skipped": str(error)}
     except ValueError as error:
         found = {"skipped": str(error)}
-    found["versions"] = versions()
+    own = sys.modules.get(arguments.module)
+    found["versions"] = versions() | (own.versions() if hasattr(own, "versions") else {})
     print(json.dumps(found))
 
 
@@ -57,8 +59,8 @@ def find(arguments):
     """
     module, problem = load(arguments)
     make, aims = module.CONTESTANTS[arguments.name], sorted(arguments.aims, reverse=True)
-    best, runs = {aim: None for aim in aims}, []
-    for setting in arguments.settings or module.SETTINGS:
+    best, runs = {aim: arguments.best.get(f"{aim:g}") for aim in aims}, []
+    for setting in arguments.settings:
         run = make(problem, arguments.dtype, arguments.threads, **setting)
         left, curve, spent, due = list(aims), [], [cpu(), 0.0], [1]  # the clock at the start, seconds of looks
 
