@@ -5,7 +5,6 @@
 * `python bench/functionals.py exact`: exact recovery of signals, error, pairs and seconds
 """
 
-import argparse
 import statistics
 import time
 
@@ -13,6 +12,7 @@ import numpy as np
 
 import kspike
 from kspike._backends import select
+from scaling import main, paired, race  # this folder's
 
 T, RHO, RELAX, COUNT = 0.02, 0.1, 1.9, 20
 
@@ -56,18 +56,12 @@ def norms(rounds):
         every = {norm: Sweeps(engine, norm) for norm in ("separable", "modulus", "isotropic")}
         runs = {(norm, what): getattr(s, what) for norm, s in every.items() for what in ("iterate", "taped", "tangent")}
         runs |= {(norm, "reverse"): s.reverse for norm, s in every.items()}
-        times = {key: [] for key in runs}
-        for run in runs.values():  # Numba compiles
-            run()
-        for _ in range(rounds):
-            for key, run in runs.items():
-                start = time.perf_counter()
-                run()
-                times[key].append(time.perf_counter() - start)
+        race(runs, 1)  # Numba compiles
+        times = race(runs, rounds)
         base = times["separable", "iterate"]
         print(f"| {engine}, {1e3 * statistics.median(base) / COUNT:.3f} ms | separable | modulus | isotropic |")
         for what in ("iterate", "taped", "reverse", "tangent"):
-            ratios = [statistics.median(a / b for a, b in zip(times[n, what], base, strict=True)) for n in every]
+            ratios = [paired(times[n, what], base) for n in every]
             print(f"| {what} | " + " | ".join(f"{ratio:.2f}" for ratio in ratios) + " |", flush=True)
 
 
@@ -99,17 +93,5 @@ def signal(psi, n, nonzeros, rng, rec):
     return c if psi == "identity" else rec.psi.adjoint(c)
 
 
-def main():
-    """Run as the command line says."""
-    parts = {"norms": norms, "exact": exact}
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("parts", nargs="*", choices=[*parts, []], default=[], metavar=" ".join(parts))
-    parser.add_argument("--rounds", type=int, default=25)
-    arguments = parser.parse_args()
-    for name in arguments.parts or parts:
-        print(name)
-        parts[name](arguments.rounds)
-
-
 if __name__ == "__main__":
-    main()
+    main({"norms": norms, "exact": exact}, __doc__)

@@ -138,10 +138,9 @@ def threads(rounds):
         print(f"{n:>5}, batch {batch}: {paired(times[one], times[two]):.2f} x by two threads", flush=True)
 
 
-def main():
-    """Run as the command line says."""
-    parts = {"sizes": sizes, "large": large, "calls": calls, "variants": variants, "threads": threads}
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def main(parts, description):
+    """The parts that the command line names, else all: each a function of the rounds."""
+    parser = argparse.ArgumentParser(description=description.partition("\n")[0])
     parser.add_argument("parts", nargs="*", choices=[*parts, []], default=[], metavar=" ".join(parts))
     parser.add_argument("--rounds", type=int, default=25)
     arguments = parser.parse_args()
@@ -151,4 +150,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main({part.__name__: part for part in (sizes, large, calls, variants, threads)}, __doc__)
