@@ -298,11 +298,13 @@ def test_import_lines_stay(family):
 def test_install_gives_localadvmri_its_module(monkeypatch):
     monkeypatch.setattr(sys, "modules", dict(sys.modules))
     experiment = GridAttack(cases.mask(FAMILIES["robust-nets"]), lambda noise_rel: (0.05, 0.3))
+    experiment.mask_name = "radial"
     robust_nets.install("localadvmri", experiment=experiment)
     module = sys.modules["config_grid_attack"]
     assert module.OpA is experiment.OpA
     assert module.perturb == experiment.perturb
     assert module.get_grid is localized.get_grid
+    assert module.mask_name == "radial"
 
 
 def test_install_comes_first(monkeypatch):

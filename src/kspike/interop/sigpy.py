@@ -2,8 +2,8 @@
 """A and D as `sigpy.linop.Linop`.
 
 SigPy's own TotalVariationRecon solves 1/2 ||A x - y||^2 + lam sum |d| with backward differences, periodic, |d| the
-complex modulus: `kspike.TVSolver(mask, lam, norm="modulus")` is that problem mirrored. `linop(kspike.Gradient(shape))`
-gives SigPy kspike's forward differences; its L1Reg remains the modulus.
+complex modulus: `kspike.TVSolver(mask, lam, norm="modulus")` is the same problem, for over a period the moduli of both
+are the same. `linop(kspike.Gradient(shape))` gives SigPy kspike's forward differences; its L1Reg remains the modulus.
 """
 
 from __future__ import annotations
