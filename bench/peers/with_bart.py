@@ -32,13 +32,15 @@ def pics(problem, dtype, threads, rho):
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     options = ["-m", "-u", str(rho), "-w", "1", "-R", f"T:3:0:{problem.lam}", "-p", f"{folder}/mask", "-d", "0"]
 
+    first = 10 if problem.n <= 256 else problem.n // 2  # where to look first: beyond 256 the early ones would be dear
+
     def once(iterations):
         command = ["bart", "pics", *options, "-i", str(iterations), f"{folder}/k", f"{folder}/one", f"{folder}/x"]
         subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
         return np.fromfile(f"{folder}/x.cfl", "complex64").reshape(problem.mask.shape[::-1]).T
 
     def run(iterations, look=None):
-        k = iterations if look is None else 10
+        k = iterations if look is None else first
         while k <= iterations:
             x = once(k)
             if look is None or look(k, x):
