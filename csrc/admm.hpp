@@ -229,7 +229,8 @@ class Plan {
           if (tape) (*tape)[i].count += n;
           count[i] = n;
           change[i] = moved;
-        });
+        },
+        &watch);
   }
 
   // The linearised iteration on the frozen support, the last step of the tape, with right-hand side
@@ -238,7 +239,7 @@ class Plan {
   void tangent(State& state, const Tape& tape, const T* g, T* dx, double rho, double relax,
                int64_t iterations, Watch& watch) {
     const typename S::V relaxation = S::all(static_cast<T>(relax));
-    each_image(static_cast<int64_t>(state.size()), kRhs, [&](int64_t i, Team<T>& team, int k) {
+    const auto one = [&](int64_t i, Team<T>& team, int k) {
       if (iterations == 0) return;
       Image& image = state[i];
       T* h = image.h.data();
@@ -259,7 +260,8 @@ class Plan {
       passes_.template row_pass<kLast>(h, stencil, team, k,
                                        {dx + i * image_size(), static_cast<T>(1 / relax)});
       remove_mean(dx + i * image_size(), team, k);
-    });
+    };
+    each_image(static_cast<int64_t>(state.size()), kRhs, one, &watch);
   }
 
   // The exact adjoint of the steps on the tape: y <- the cotangent of the data, w <- that of the
@@ -267,31 +269,31 @@ class Plan {
   template <class Stencils>
   void reverse(const Tape& tape, const T* g, T* y, T* w, double rho, double relax, Watch& watch) {
     const typename S::V relaxation = S::all(static_cast<T>(relax));
-    each_image(static_cast<int64_t>(tape.size()), kSpectrum | kField | kTotal,
-               [&](int64_t i, Team<T>& team, int k) {
-                 if (k == 0) {
-                   team.w.clear();
-                   team.total.clear();
-                 }
-                 T* h = team.h.data();
-                 passes_.rows_forward(g + i * image_size(), static_cast<T>(1 / relax), h, team, k);
-                 team.wait();
-                 for (size_t n = tape[i].count; n-- > 0 && !watch.ended();) {
-                   columns<Data::kTotal>(h, rho, relax, team, k);
-                   watch.look();
-                   typename Stencils::UpdateAdjoint stencil{team.w.data(), relaxation,
-                                                            step<Stencils>(tape[i], n)};
-                   if (n > 0)
-                     passes_.template row_pass<kStep>(h, stencil, team, k);
-                   else
-                     passes_.template row_pass<kLast>(h, stencil, team, k);
-                   team.wait();
-                 }
-                 const T scale = static_cast<T>(std::sqrt(passes_.pixels()) / rho);
-                 for (auto [c, end] = team.share(passes_.tiles(), k); c < end; ++c)
-                   passes_.gather_total(c, team.total.data(), scale, y + i * samples_size());
-                 if (k == 0) passes_.store_field(team.w.data(), w + 2 * i * image_size());
-               });
+    const auto one = [&](int64_t i, Team<T>& team, int k) {
+      if (k == 0) {
+        team.w.clear();
+        team.total.clear();
+      }
+      T* h = team.h.data();
+      passes_.rows_forward(g + i * image_size(), static_cast<T>(1 / relax), h, team, k);
+      team.wait();
+      for (size_t n = tape[i].count; n-- > 0 && !watch.ended();) {
+        columns<Data::kTotal>(h, rho, relax, team, k);
+        watch.look();
+        typename Stencils::UpdateAdjoint stencil{team.w.data(), relaxation,
+                                                 step<Stencils>(tape[i], n)};
+        if (n > 0)
+          passes_.template row_pass<kStep>(h, stencil, team, k);
+        else
+          passes_.template row_pass<kLast>(h, stencil, team, k);
+        team.wait();
+      }
+      const T scale = static_cast<T>(std::sqrt(passes_.pixels()) / rho);
+      for (auto [c, end] = team.share(passes_.tiles(), k); c < end; ++c)
+        passes_.gather_total(c, team.total.data(), scale, y + i * samples_size());
+      if (k == 0) passes_.store_field(team.w.data(), w + 2 * i * image_size());
+    };
+    each_image(static_cast<int64_t>(tape.size()), kSpectrum | kField | kTotal, one, &watch);
   }
 
   T orthonormal() const { return static_cast<T>(1 / std::sqrt(passes_.pixels())); }
@@ -328,11 +330,13 @@ class Plan {
 
   // Room for n more steps.
   void append(Steps& steps, size_t n) const {
+    if (n > std::numeric_limits<size_t>::max() / step_bytes() - steps.count) throw std::bad_alloc();
     if (steps.count + n <= steps.capacity) return;
-    steps.capacity = steps.count + n;
-    std::unique_ptr<std::byte[]> grown(new std::byte[steps.capacity * step_bytes()]);
+    const size_t capacity = steps.count + n;
+    std::unique_ptr<std::byte[]> grown(new std::byte[capacity * step_bytes()]);
     std::copy_n(steps.records.get(), steps.count * step_bytes(), grown.get());
     steps.records = std::move(grown);
+    steps.capacity = capacity;
   }
   size_t step_bytes() const {
     size_t bytes = 0;
@@ -349,41 +353,49 @@ class Plan {
   }
 
   // f(image, team, member) for all members of the team of each image: one thread per image while
-  // there are enough images for all threads, else all threads on one image after the other.
+  // there are enough images for all threads, else all threads on one image after the other. A watch
+  // that has ended leaves the images that are not begun: all of a team see that at the same one.
   template <class F>
-  void each_image(int64_t batch, int scratch, F f) {
+  void each_image(int64_t batch, int scratch, F f, Watch* watch = nullptr) {
     if (batch == 0) return;
+    const auto look = [watch] {
+      if (watch) watch->look();
+    };
+    const auto ended = [watch] { return watch && watch->ended(); };
     const int threads = pool_.threads();
     if (batch >= threads) {
       std::vector<std::unique_ptr<Team<T>>> teams;
       teams.reserve(static_cast<size_t>(threads));
       for (int k = 0; k < threads; ++k) teams.push_back(borrow(1, scratch));
       std::atomic<int64_t> next{0};
-      pool_.run([&](int k) {
-        for (int64_t i; (i = next.fetch_add(1)) < batch;) f(i, *teams[k], 0);
-      });
+      const auto work = [&](int k) {
+        for (int64_t i; (i = next.fetch_add(1)) < batch && !ended();) f(i, *teams[k], 0);
+      };
+      pool_.run(work, look);
       for (auto& team : teams) give_back(std::move(team));
     } else {
       auto team = borrow(std::min(threads, passes_.groups()), scratch);
-      pool_.run([&](int k) {
+      const auto work = [&](int k) {
         if (k >= team->size()) return;
-        for (int64_t i = 0; i < batch; ++i) {
+        for (int64_t i = 0; i < batch && !ended(); ++i) {
           f(i, *team, k);
           team->wait();
         }
-      });
+      };
+      pool_.run(work, look);
       give_back(std::move(team));
     }
   }
   std::unique_ptr<Team<T>> borrow(int size, int scratch) {
     std::unique_ptr<Team<T>> team;
     {
-      std::lock_guard<std::mutex> lock(mutex_);
-      for (auto& spare : spare_)
+      Spares& spares = spares_.get();
+      std::lock_guard<std::mutex> lock(spares.mutex);
+      for (auto& spare : spares.teams)
         if (spare->size() == size) {
           team = std::move(spare);
-          std::swap(spare, spare_.back());
-          spare_.pop_back();
+          std::swap(spare, spares.teams.back());
+          spares.teams.pop_back();
           break;
         }
     }
@@ -398,15 +410,21 @@ class Plan {
     return team;
   }
   void give_back(std::unique_ptr<Team<T>> team) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    spare_.push_back(std::move(team));
+    Spares& spares = spares_.get();
+    std::lock_guard<std::mutex> lock(spares.mutex);
+    spares.teams.push_back(std::move(team));
   }
+
+  // Teams that nobody works with.
+  struct Spares {
+    std::mutex mutex;
+    std::vector<std::unique_ptr<Team<T>>> teams;
+  };
 
   P passes_;
   Pool pool_;
   Norm norm_;
-  std::mutex mutex_;
-  std::vector<std::unique_ptr<Team<T>>> spare_;
+  OfProcess<Spares> spares_;
 };
 
 }  // namespace kspike

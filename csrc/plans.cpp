@@ -13,6 +13,8 @@ using namespace kspike;
 
 namespace {
 
+constexpr py::ssize_t kLongest = 1 << 28;  // so that sums and small multiples of sides are ints
+
 #if defined(__AVX512F__)
 constexpr int kBytes = 64;
 #elif defined(__AVX2__)
@@ -26,6 +28,10 @@ Norm norm_of(const std::string& name) {
   if (name == "modulus") return Norm::kModulus;
   if (name == "isotropic") return Norm::kIsotropic;
   throw py::value_error("norm: expected separable, modulus or isotropic, got " + name);
+}
+
+void not_negative(int64_t iterations) {
+  if (iterations < 0) throw py::value_error("iterations: expected 0 or more");
 }
 
 // Ctrl-C ends a long call: signals are looked for where Python handles them, in the main thread.
@@ -87,8 +93,10 @@ void register_plan(py::module_& m, const std::string& suffix) {
                                               "See kspike.reference.Plan.")
       .def(py::init([](const py::array_t<bool, py::array::c_style>& mask, int threads,
                        const std::string& norm) {
-             if (mask.ndim() != 2 || mask.size() == 0)
-               throw py::value_error("mask: expected (rows, cols)");
+             if (mask.ndim() != 2 || mask.size() == 0 || mask.shape(0) > kLongest ||
+                 mask.shape(1) > kLongest)
+               throw py::value_error("mask: expected (rows, cols), at most 2^28 each");
+             if (threads < 1) throw py::value_error("threads: expected at least 1");
              return std::make_shared<Engine>(mask.data(), static_cast<int>(mask.shape(0)),
                                              static_cast<int>(mask.shape(1)), threads,
                                              norm_of(norm));
@@ -167,6 +175,7 @@ void register_plan(py::module_& m, const std::string& suffix) {
             const int64_t batch = static_cast<int64_t>(state.images.size());
             if (state.plan != e || (tape && tape->plan != e))
               throw py::value_error("state, tape: expected those of this plan");
+            not_negative(iterations);
             if (images(*e, x, "x") != batch ||
                 (tape && static_cast<int64_t>(tape->images.size()) != batch))
               throw py::value_error("x, tape: expected the batch of the state");
@@ -181,7 +190,7 @@ void register_plan(py::module_& m, const std::string& suffix) {
             Watch watch = watch_signals();
             const T* from = in(y);
             T* to = out(x);
-            const double* threshold = stop ? stop->data() : nullptr;
+            const double* threshold = stop ? aligned(stop->data()) : nullptr;
             const T* image = rhs ? in(*rhs) : nullptr;
             int64_t* counts = count.mutable_data();
             double* changes = change.mutable_data();
@@ -202,6 +211,7 @@ void register_plan(py::module_& m, const std::string& suffix) {
             const size_t batch = state.images.size();
             if (state.plan != e || tape.plan != e)
               throw py::value_error("state, tape: expected those of this plan");
+            not_negative(iterations);
             if (tape.images.size() != batch || images(*e, g, "g") != static_cast<int64_t>(batch) ||
                 images(*e, dx, "dx") != static_cast<int64_t>(batch))
               throw py::value_error("tape, g, dx: expected the batch of the state");

@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -246,6 +247,122 @@ def test_a_plan_with_threads_survives_a_fork(rng):
     child.join(10)
     assert child.exitcode == 0
     plan.iterate(plan.state(w), y, x, 0.3, 0.7, 1.9, 12)  # and the parent's threads are still there
+
+
+def run_elsewhere(code, *arguments):
+    """What Python code prints in a process of its own, which may neither crash nor hang."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+SETTING = """
+import os, signal, sys, threading, time
+import numpy as np
+from kspike._backends import cpp
+
+mask, y, w = np.ones((64, 48), bool), np.ones((2, 64 * 48), np.complex64), np.zeros((2, 2, 64, 48), np.complex64)
+plan = cpp.Plan(mask, "complex64", 2)
+
+def solve(count, stop=None, batch=1):
+    x = np.empty((batch, 64, 48), np.complex64)
+    plan.iterate(plan.state(w[:batch]), y[:batch], x, 0.3, 0.7, 1.9, count, stop=stop)
+    return x
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_plan_that_threads_are_using_survives_a_fork():
+    """The child finds no lock that a thread of its parent holds."""
+    code = """
+at_work = [threading.Thread(target=lambda: [solve(50) for _ in range(200)]) for _ in range(3)]
+for thread in at_work:
+    thread.start()
+for _ in range(20):
+    child = os.fork()
+    if not child:
+        signal.alarm(10)
+        solve(3)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0, "the child hung"
+for thread in at_work:
+    thread.join()
+"""
+    run_elsewhere(SETTING + code)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers on this system")
+def test_a_handler_of_signals_may_use_the_plan_that_it_interrupts():
+    code = """
+expected, found = solve(3), []
+signal.signal(signal.SIGALRM, lambda *_: found.append(solve(3)))
+signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+while len(found) < 3:
+    solve(20_000)
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert all(np.array_equal(x, expected) for x in found)
+"""
+    run_elsewhere(SETTING + code)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers on this system")
+def test_an_interruption_is_answered_while_a_worker_has_the_last_image():
+    code = """
+class Ended(Exception):
+    pass
+
+def end(*_):
+    raise Ended
+
+signal.signal(signal.SIGALRM, end)
+signal.setitimer(signal.ITIMER_REAL, 0.5)
+start = time.monotonic()
+try:
+    solve(10_000_000, np.array([np.inf, -1]), 2)
+except Ended:
+    print(time.monotonic() - start)
+"""
+    assert float(run_elsewhere(SETTING + code)) < 1.5
+
+
+def test_threads_that_cannot_be_started_are_an_error_each_time():
+    code = """
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (2 << 30,) * 2)
+plan = cpp.Plan(mask, "complex64", 1000)
+for _ in range(2):
+    try:
+        solve(3)
+    except RuntimeError as error:
+        print(error)
+"""
+    lines = run_elsewhere(SETTING + code).splitlines()
+    assert len(lines) == 2
+    assert all(re.match(r"threads: expected 1000 threads, the system started \d+: ", line) for line in lines)
+
+
+@pytest.mark.parametrize("iterations", [2**52, 2**54, 2**60, 2**63 - 1])
+def test_a_tape_that_no_memory_holds_is_refused_and_stays_what_it_was(rng, iterations):
+    mask, y, w = problem(rng, (64, 64))
+    plan, g = cpp.Plan(mask, "complex64", 1), np.empty((1, 64, 64), np.complex64)
+    tape = plan.tape(1)
+    with pytest.raises(MemoryError):
+        plan.iterate(plan.state(w), y, g, 0.3, 0.7, 1.9, iterations, tape=tape)
+    plan.iterate(plan.state(w), y, g, 0.3, 0.7, 1.9, 5, tape=tape)
+    assert tape.steps == [5]
+
+
+def test_what_would_reach_outside_memory_is_refused(rng):
+    mask, y, w = problem(rng, (8, 8))
+    plan, x = cpp.Plan(mask, "complex64", 1), np.empty((1, 8, 8), np.complex64)
+    with pytest.raises(ValueError, match="iterations: expected 0 or more"):
+        plan.iterate(plan.state(w), y, x, 0.3, 0.7, 1.9, -1, tape=plan.tape(1))
+    with pytest.raises(ValueError, match="threads: expected at least 1"):
+        cpp.Plan(mask, "complex64", 0)
+    between = np.empty(x.nbytes + 1, np.uint8)[1:].view(np.complex64).reshape(x.shape)
+    with pytest.raises(ValueError, match="aligned"):
+        plan.adjoint(y, out=between)
 
 
 @pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="no /proc to read the memory from")

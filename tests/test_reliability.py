@@ -25,8 +25,11 @@ def test_the_campaign_of_other_builds_passes(name):
     assert table and passed, table
 
 
-def test_an_interrupted_solve_answers_and_its_plan_lives_on():
+@pytest.mark.parametrize(("backend", "images"), [("cpp", 1), ("cpp", 3), ("numba", 3)])
+def test_an_interrupted_solve_answers_and_its_plan_lives_on(backend, images):
+    if backend == "numba":
+        pytest.importorskip("numba")
     from endurance import ANSWER, interruption
 
-    seconds, same = interruption("cpp", 256)
+    seconds, same = interruption(backend, 256, images)
     assert seconds <= ANSWER and same

@@ -627,6 +627,7 @@ def test_repr_says_what_it_is(engine):
 MASK = np.ones((4, 6), bool)
 TV = kspike.TVSolver(MASK, 0.1, backend="reference")
 Y = np.ones(24, "complex64")
+MISALIGNED = np.zeros(8 * 24 + 1, np.uint8)[1:].view("complex64")
 NAN = np.where(np.arange(24) == 7, np.nan, Y).astype("complex64")
 
 REFUSED = {
@@ -668,6 +669,23 @@ REFUSED = {
     "a batch of them": (lambda: TV.vjp(Y, iterations=2)[1](np.ones((2, 4, 6), "c8")), ValueError, "g: expected shape"),
     "a spike outside": (lambda: TV.lift(TV.solve(Y).state, (4, 0), 1), ValueError, "location: expected"),
     "an endless spike": (lambda: TV.lift(TV.solve(Y).state, (0, 0), np.inf), ValueError, "height: expected a finite"),
+    "NaN in a state": (lambda: TV.state(np.full((2, 4, 6), np.nan, "c8")), ValueError, "w: expected finite values"),
+    "a matrix": (
+        lambda: TV(Y.view(np.matrix)),
+        TypeError,
+        r"y: expected a plain NumPy array, got a matrix: type np.asarray",
+    ),
+    "a masked array": (lambda: TV(np.ma.masked_array(Y, Y > 0)), TypeError, r"got a MaskedArray: type y.filled\(0\)"),
+    "a masked mask": (lambda: kspike.TVSolver(np.ma.masked_array(MASK), 0.1), TypeError, "mask: expected a plain"),
+    "byte order": (lambda: TV(Y.astype(">c8")), TypeError, "got complex64 of the other byte order: type y.astype"),
+    "misaligned": (lambda: TV(MISALIGNED), ValueError, r"y: expected aligned memory.* type y.copy\(\)"),
+    "lam too long": (lambda: kspike.TVSolver(MASK, 10**400), ValueError, "lam: expected a number"),
+    "many threads": (lambda: kspike.TVSolver(MASK, 0.1, threads=10**6), ValueError, "threads: .* at most 1024"),
+    "too many iterations": (
+        lambda: TV.vjp(Y, iterations=2**63),
+        ValueError,
+        "iterations: .* at most 9223372036854775807",
+    ),
     "a field of another": (lambda: TV.state(np.zeros((2, 6, 4), "c8")), ValueError, "w: expected shape"),
     "no warm steps": (lambda: TV.warm(Y, backward=0), ValueError, "backward: expected an integer of at least 1"),
 }

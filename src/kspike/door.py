@@ -25,6 +25,7 @@ __all__ = [
     "put",
     "resident",
     "shape2",
+    "threads",
     "whole",
 ]
 
@@ -34,10 +35,18 @@ COMPLEX = (np.dtype("complex64"), np.dtype("complex128"))
 def device(x, name="x"):
     """Where the array lives: "cpu" for NumPy, "cuda" for CuPy. Raises TypeError for anything else."""
     if isinstance(x, np.ndarray):
+        _plain(name, x)
         return "cpu"
     if type(x).__module__.partition(".")[0] == "cupy":
         return "cuda"
     raise TypeError(f"{name}: expected a NumPy or CuPy array, got {type(x).__name__}")
+
+
+def _plain(name, x):
+    """Refuse the NumPy arrays that are not what they hold: a matrix has two axes always, a masked array hides some."""
+    if isinstance(x, np.matrix | np.ma.MaskedArray):
+        line = f"{name}.filled(0)" if isinstance(x, np.ma.MaskedArray) else f"np.asarray({name})"
+        raise TypeError(f"{name}: expected a plain NumPy array, got a {type(x).__name__}: type {line}")
 
 
 def resident(name, x, engine):
@@ -70,13 +79,21 @@ def array(name, x, trailing, dtypes=COMPLEX):
     if x.dtype not in dtypes:
         wanted = " or ".join(d.name for d in dtypes)
         hint = f": type {name}.astype({_advised(x.dtype, dtypes).name!r})" if x.dtype.kind in "fc" else ""
-        raise TypeError(f"{name}: expected {wanted}, got {x.dtype.name}{hint}")
+        came = x.dtype.name if x.dtype.isnative else f"{x.dtype.name} of the other byte order"
+        raise TypeError(f"{name}: expected {wanted}, got {came}{hint}")
     inner = x.shape[x.ndim - len(trailing) :]
     fits = len(inner) == len(trailing)
     if not fits or any(n < 1 if isinstance(w, str) else n != w for n, w in zip(inner, trailing, strict=True)):
         raise ValueError(f"{name}: expected shape {_dims(trailing)}, got {x.shape}")
     if not x.flags.c_contiguous:
         raise ValueError(f"{name}: expected C-contiguous, got strides {x.strides}: type np.ascontiguousarray({name})")
+    _aligned(name, x)
+
+
+def _aligned(name, x):
+    """Refuse numbers that begin where a processor may not load them, as in a view of a file with an odd header."""
+    if isinstance(x, np.ndarray) and not x.flags.aligned:
+        raise ValueError(f"{name}: expected aligned memory, got numbers between two places: type {name}.copy()")
 
 
 def _advised(came, dtypes):
@@ -112,6 +129,7 @@ def output(out, like, shape, dtype, *inputs):
         raise ValueError(f"out: expected a C-contiguous array, got strides {out.strides}")
     if isinstance(out, np.ndarray) and not out.flags.writeable:
         raise ValueError("out: expected a writeable array, got a read-only one")
+    _aligned("out", out)
     if any(np.may_share_memory(out, x) for x in inputs):
         raise ValueError("out: expected memory of its own, got an array that overlaps an input")
     return out
@@ -122,6 +140,7 @@ def mask(mask, signal=False):
     if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
         came = mask.dtype.name if isinstance(mask, np.ndarray) else type(mask).__name__
         raise TypeError(f"mask: expected a NumPy bool array, got {came}")
+    _plain("mask", mask)
     if mask.ndim not in ((1, 2) if signal else (2,)) or not mask.size:
         raise ValueError(f"mask: expected shape (rows, cols){' or (n,)' if signal else ''}, got {mask.shape}")
     if not mask.any():
@@ -161,7 +180,7 @@ def number(name, value, low=-math.inf, high=math.inf, *, closed=False):
     """A finite real number in the open interval (low, high), or in [low, high) where `closed`, as a float."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number) or not (low < number or (closed and low == number)) or not number < high:
         bounds = f"{'[' if closed else '('}{low:g}, {high:g})"
@@ -169,8 +188,15 @@ def number(name, value, low=-math.inf, high=math.inf, *, closed=False):
     return number
 
 
-def whole(name, value, low):
-    """An integer of at least `low`."""
+def whole(name, value, low, high=2**63 - 1):
+    """An integer of at least `low` and at most `high`."""
     if isinstance(value, bool) or not hasattr(type(value), "__index__") or value < low:
         raise ValueError(f"{name}: expected an integer of at least {low}, got {value!r}")
+    if value > high:
+        raise ValueError(f"{name}: expected an integer of at most {high}, got {value!r}")
     return int(value)
+
+
+def threads(count):
+    """How many threads an engine may use; what asks for thousands means something else."""
+    return whole("threads", count, 1, 1024)

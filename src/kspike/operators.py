@@ -42,7 +42,7 @@ class MaskedFourier:
         self.mask = mask.copy()
         self.mask.flags.writeable = False
         self.shape, self.samples = mask.shape, int(np.count_nonzero(mask))
-        self.dtype, self.threads = door.precision(dtype), door.whole("threads", threads, 1)
+        self.dtype, self.threads = door.precision(dtype), door.threads(threads)
         self._engine, self.backend = _engine(self.shape, backend)
         if mask.ndim == 1:
             self._plan = _Signals(self.mask, self.dtype)

@@ -159,6 +159,7 @@ class TVSolver:
         """The state with the field w = D x + u, (..., 2, rows, cols), as `info.state.field()` gave it; w is copied."""
         door.array("w", w, (2, *self.shape), (self.dtype,))
         door.resident("w", w, self.A._engine)
+        door.finite("w", w)
         return self._plan.state(door.batched(w, 3))
 
     def spike_height(self, eta):

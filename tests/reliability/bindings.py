@@ -34,7 +34,22 @@ DTYPES = ("complex64", "complex128", "float32", "float64", "int32", "bool", ">c8
 SIDES = (0, 1, 2, 3, 5, 8, 16, 17)
 VALUES = (0.0, 1.0, -1.0, np.nan, np.inf, -np.inf, 1e-310, 1e-40, 3e38, 0.3)
 NUMBERS = (0.0, 0.3, 1.0, 1.9, -1.0, np.nan, np.inf, 1e-300, 1e300)
-LAYOUTS = ("c", "c", "c", "c", "reversed", "every other", "fortran", "read-only", "offset", "broadcast", "huge")
+LAYOUTS = (
+    *(
+        "c",
+        "c",
+        "c",
+        "c",
+        "reversed",
+        "every other",
+        "fortran",
+        "read-only",
+        "offset",
+        "misaligned",
+        "broadcast",
+        "huge",
+    ),
+)
 # kernel -> the kinds of its arrays before the scalars, how many scalars, the kind of its output
 SIGNATURES = {
     "grad": (["image"], 0, "field"),
@@ -96,6 +111,10 @@ def array(draws, shape, dtype):
         a.flags.writeable = False
     if layout == "offset":
         return np.concatenate([a.ravel()[:1], a.ravel()])[1:].reshape(a.shape)
+    if layout == "misaligned" and not dtype.hasobject:
+        memory = np.empty(a.nbytes + 1, np.uint8)[1:].view(dtype).reshape(a.shape)
+        memory[...] = a
+        return memory
     if layout == "broadcast":
         return np.broadcast_to(a[:1], a.shape)
     if layout == "huge":
@@ -162,7 +181,7 @@ def plan(draws):
     dtype = pick(draws, DTYPES[:2])
     mask = array(draws, (rows, cols), "bool")
     norm = pick(draws, ("separable", "modulus", "isotropic", "", "l2"))
-    made = allowed(cpp.Plan, mask, dtype, draws.ConsumeIntInRange(1, 3), norm)
+    made = allowed(cpp.Plan, mask, dtype, draws.ConsumeIntInRange(0, 3), norm)
     if made is None:
         return
     rows, cols = mask.shape
@@ -178,10 +197,10 @@ def plan(draws):
         return pick(draws, NUMBERS)
 
     state = allowed(made.state, array(draws, (batch, 2, rows, cols), dtype))
-    tape = allowed(made.tape, batch if draws.ConsumeIntInRange(0, 3) else draws.ConsumeIntInRange(0, 5))
+    tape = allowed(made.tape, batch if draws.ConsumeIntInRange(0, 3) else draws.ConsumeIntInRange(-1, 5))
     for _ in range(draws.ConsumeIntInRange(1, 4)):
         method = draws.ConsumeIntInRange(0, 7)
-        count = draws.ConsumeIntInRange(0, 12)
+        count = draws.ConsumeIntInRange(-1, 12)
         if method == 0:
             allowed(made.forward, image(), out=samples())
         elif method == 1:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
+import itertools
 import math
+import threading
 import warnings
 
 import numba
@@ -682,13 +684,27 @@ class Plan:
         return inverse
 
     def _each(self, batch, body):
-        """body(i, FFT threads) for each image: the threads share out the images, or one image's transforms."""
+        """body(i, FFT threads) for each image: the threads share out the images, or one image's transforms.
+
+        A body that takes long yields between its steps: there it is left once this call has been interrupted.
+        """
+        interrupted = threading.Event()
+
+        def run(i, threads):
+            for _ in body(i, threads) or ():
+                if interrupted.is_set():
+                    return
+
         if self.threads > 1 and batch > 1:
             with concurrent.futures.ThreadPoolExecutor(min(self.threads, batch)) as pool:
-                list(pool.map(lambda i: body(i, 1), range(batch)))
+                try:
+                    list(pool.map(run, range(batch), itertools.repeat(1)))
+                except BaseException:
+                    interrupted.set()
+                    raise
         else:
             for i in range(batch):
-                body(i, self.threads)
+                run(i, self.threads)
 
     def _solve(self, k, filter, threads, *diagonal):
         """The x-update of the image k, which is used up: fft2, a diagonal on the spectrum, the inverse."""
@@ -772,6 +788,7 @@ class Plan:
                 self._pass(w, _parts(k), t, relax, page, shift, rows)
                 if last:
                     break
+                yield
 
         if iterations:
             self._each(state.batch, body)
@@ -803,6 +820,7 @@ class Plan:
                 if n == iterations:
                     dx[i] = k
                 self._pass_tangent(dw, _parts(k), page, shift, relax, rows)
+                yield
 
         if iterations:
             self._each(state.batch, body)
@@ -823,6 +841,7 @@ class Plan:
                 total += k.reshape(-1)[self.index]
                 k = scipy.fft.ifft2(k, norm="forward", overwrite_x=True, workers=threads)
                 self._pass_adjoint(lw, _parts(k), page, shift, relax, rho, rows)
+                yield
             y[i] = self.pixels * self.to_samples * total
 
         self._each(len(g), body)

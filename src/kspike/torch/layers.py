@@ -45,7 +45,7 @@ class MaskedFourier(torch.nn.Module):
         super().__init__()
         self.mask = _mask(mask)
         self.shape, self.samples = self.mask.shape, int(np.count_nonzero(self.mask))
-        self.channels, self.threads = channels, door.whole("threads", threads, 1)
+        self.channels, self.threads = channels, door.threads(threads)
         self._bits = torch.from_numpy(np.packbits(self.mask))
 
     def forward(self, x):
@@ -146,7 +146,7 @@ class TVLayer(torch.nn.Module):
             door.number("gradient_tol", gradient_tol, 0),
             norm,
             0.0 if rho is None else door.number("rho", rho, 0),
-            door.whole("threads", threads, 1),
+            door.threads(threads),
         )
 
     @property
