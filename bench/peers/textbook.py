@@ -9,7 +9,7 @@ FUNCTIONAL = "separable"
 LADDER = False
 SETTINGS = tuple(
     {"rho": rho, "relax": relax}
-    for relax, rho in itertools.product((1.9, 1.8, 1.95, 1.0), (0.2, 0.15, 0.1, 0.07, 0.05, 0.3, 0.5, 0.7))
+    for relax, rho in itertools.product((1.9, 1.8, 1.95, 1.98, 1.0), (0.2, 0.15, 0.1, 0.07, 0.05, 0.3, 0.5, 0.7))
 )
 
 
