@@ -75,3 +75,12 @@ def test_the_next_look_goes_where_the_gaps_point(race):
     assert race.problem.ahead(120, [[100, 1e-2], [120, 1e-3]], [1e-4]) == 140
     assert race.problem.ahead(120, [[100, 1e-2], [120, 9.9e-3]], [1e-4]) == 168
     assert race.problem.ahead(120, [], [1e-4]) == 168
+
+
+def test_a_timing_is_due_until_it_has_every_count_and_pass(race):
+    run = {"passes": 1, "seconds": {"20": [3.0, 2.0, 0.1]}}
+    assert race.due(None, 1, [20])
+    assert not race.due(run, 1, [20])
+    assert race.due(run, 1, [20, 30])
+    assert race.due(run, 2, [20])
+    assert not race.due({"passes": 1, "skipped": "not installed"}, 2, [20])

@@ -215,7 +215,7 @@ def tasks(step, record, names, arguments):
         for name, dtype in itertools.product(names, arguments.dtypes):
             for setting, counts in plans(record, name, n, dtype, arguments.smallest).items():
                 key = ("time", name, n, dtype, threads, setting)
-                if due(record.get(key), passes):
+                if due(record.get(key), passes, counts):
                     options = ["--dtype", dtype, "--threads", str(threads), "--setting", setting]
                     yield key, ["time", *options, "--counts", ",".join(map(str, counts))]
         if threads == 1 and n in (64, GRADIENT_SIZE):
@@ -225,9 +225,11 @@ def tasks(step, record, names, arguments):
                     yield key, ["gradient", "--counts", str(count)]
 
 
-def due(run, passes):
-    """Whether a timing has not been made so many times, and did not fail."""
-    return run is None or ("skipped" not in run and run.get("passes", 1) < passes)
+def due(run, passes, counts=()):
+    """Whether a timing did not fail, but has not been made so many times or lacks one of the iteration counts."""
+    if run is None or "skipped" in run:
+        return run is None
+    return run["passes"] < passes or any(str(count) not in run["seconds"] for count in counts)
 
 
 def settings(record, name, n, dtype, smallest):
