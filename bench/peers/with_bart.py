@@ -25,19 +25,19 @@ def pics(problem, dtype, threads, rho):
         raise ModuleNotFoundError("bart: the command is not there, type apt-get install bart")
     if np.dtype(dtype) != np.complex64:
         raise ValueError("BART is single precision only")
-    folder = tempfile.mkdtemp()
-    _write(f"{folder}/k", problem.spectrum(dtype))
-    _write(f"{folder}/one", np.ones(problem.mask.shape, dtype))
-    _write(f"{folder}/mask", problem.mask.astype(dtype))
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    options = ["-m", "-u", str(rho), "-w", "1", "-R", f"T:3:0:{problem.lam}", "-p", f"{folder}/mask", "-d", "0"]
-
-    first = 10 if problem.n <= 256 else problem.n // 2  # where to look first: beyond 256 the early ones would be dear
+    folder = tempfile.TemporaryDirectory()
+    arrays = {"k": problem.spectrum(dtype), "one": np.ones(problem.mask.shape), "mask": problem.mask}
+    for name, array in arrays.items():
+        _write(f"{folder.name}/{name}", array)
+    options = ["-m", "-u", str(rho), "-w", "1", "-R", f"T:3:0:{problem.lam}", "-p", "mask", "-d", "0"]
+    surroundings = {"cwd": folder.name, "env": os.environ | {"OMP_NUM_THREADS": str(threads)}}
 
     def once(iterations):
-        command = ["bart", "pics", *options, "-i", str(iterations), f"{folder}/k", f"{folder}/one", f"{folder}/x"]
-        subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
-        return np.fromfile(f"{folder}/x.cfl", "complex64").reshape(problem.mask.shape[::-1]).T
+        command = ["bart", "pics", *options, "-i", str(iterations), "k", "one", "x"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **surroundings)
+        return np.fromfile(f"{folder.name}/x.cfl", "complex64").reshape(problem.mask.shape[::-1]).T
+
+    first = 10 if problem.n <= 256 else problem.n // 2  # where to look: beyond 256 the early ones would be dear
 
     def run(iterations, look=None):
         k = iterations if look is None else first
