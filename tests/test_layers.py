@@ -20,6 +20,7 @@ FLOORS = {
     "_kernels_v3": 0,
     "_kernels_v4": 0,
     "door": 0,
+    "files": 0,
     "reference": 0,
     "sampling": 1,
     "phantoms": 1,

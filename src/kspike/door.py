@@ -151,7 +151,7 @@ def shape2(shape, name="shape"):
     """(rows, cols) as a tuple of two positive integers."""
     try:
         rows, cols = map(int, shape)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         rows = cols = 0
     if rows < 1 or cols < 1 or (rows, cols) != tuple(shape):
         raise ValueError(f"{name}: expected (rows, cols) of positive integers, got {shape!r}")

@@ -7,18 +7,19 @@ import importlib
 import math
 import operator
 import os
-import struct
-import tokenize
-import zlib
 
 import numpy as np
+
+from kspike.files import BYTES, DEFLATE, LARGEST, Refused, broken, check_members, check_size, one_line
 
 __all__ = ["read_image", "read_mask"]
 
 ARRAYS = (".npy", ".npz")
+NUMBERS = "biufc"
 PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 VOLUMES = (".h5", ".hdf5")
-LARGEST = 2**26  # pixels of an image, 8192 x 8192: what claims more is a header that lies, or a bomb
+TILE = 322, 323  # the tags of TIFF for its sides
+FORMATS = ("PNG", "TIFF", "JPEG")  # of the contents, whatever the suffix: for others Pillow may start a program
 H5_KEYS = ("kspace", "reconstruction_esc", "reconstruction_rss", "image")
 
 
@@ -57,13 +58,13 @@ def read_image(path, *, slice=None, size=None, key=None):
     _check(path, image)
     if size is not None:
         image = _cut(path, image, size)
-    largest = float(np.abs(image).max())
-    if full_scale is None:
-        full_scale = largest if largest > 1 or kind in VOLUMES else 1
-    dtype = np.complex64 if image.dtype.kind == "c" else np.float32
     try:
-        wide = image.astype(np.promote_types(image.dtype, np.float64), copy=False)
-        return np.ascontiguousarray(wide / (full_scale or 1), dtype=dtype)
+        if full_scale is None:
+            largest = max(float(np.abs(line).max()) for line in image)
+            full_scale = largest if largest > 1 or kind in VOLUMES else 1
+        out = np.empty(image.shape, np.complex64 if image.dtype.kind == "c" else np.float32)
+        wide = np.promote_types(image.dtype, np.float64)
+        return np.divide(image, full_scale or 1, out=out, dtype=wide, casting="same_kind")  # rounded once
     except MemoryError:
         raise ValueError(f"{path}: expected an image that fits in memory, got {image.shape}") from None
 
@@ -88,16 +89,6 @@ def read_mask(path, *, key=None):
             "apply numpy.fft.fftshift to it"
         )
     return mask
-
-
-def _broken():
-    """What NumPy, Pillow and h5py raise for files that are not what their name says: a header may ask for petabytes."""
-    import zipfile  # takes a tenth of `import kspike` where nothing has loaded it
-
-    return (
-        *(OSError, EOFError, SyntaxError, tokenize.TokenError, struct.error, zlib.error, zipfile.BadZipFile),
-        *(ValueError, TypeError, KeyError, IndexError, OverflowError, MemoryError, RuntimeError),
-    )
 
 
 def _kind(path, kinds, key):
@@ -127,8 +118,7 @@ def _need(module, package, path):
 
 def _refusal(path, expected, error):
     """The one line for a file that a library could not read."""
-    said = " ".join(str(error).split()) or type(error).__name__
-    return ValueError(f"{path}: expected {expected}, got a file that cannot be read as one ({said[:160]})")
+    return ValueError(f"{path}: expected {expected}, got a file that cannot be read as one ({one_line(error)})")
 
 
 def _read_array(path, key, favourite):
@@ -142,11 +132,11 @@ def _read_array(path, key, favourite):
                 names = held.files
                 key = key or (names[0] if len(names) == 1 else favourite)
                 if key in names:
-                    _check_size(path, max((m.file_size for m in held.zip.infolist()), default=0), 16 * LARGEST, "bytes")
+                    check_members(path, os.path.getsize(path), held.zip.infolist())
                 found = held[key] if key in names else None
-    except _Refused:
+    except Refused:
         raise
-    except _broken() as error:
+    except broken() as error:
         raise _refusal(path, "an array of numbers", error) from None
     if found is None:
         raise ValueError(f"{path}: expected an array named {key!r}, got {', '.join(names) or 'an empty archive'}")
@@ -159,20 +149,25 @@ def _read_picture(path, index):
     """The grey values of a picture and its full scale."""
     pillow = _need("PIL.Image", "pillow", path)
     try:
-        with open(path, "rb") as file, pillow.open(file) as picture:
+        with open(path, "rb") as file, pillow.open(file, formats=FORMATS) as picture:
             frames = getattr(picture, "n_frames", 1)
             picture.seek(_index(path, index, frames, default=frames // 2))
-            _check_size(path, math.prod(picture.size), LARGEST, "pixels")
+            length, tags = os.path.getsize(path), getattr(picture, "tag_v2", {})
+            tile = [tags.get(tag, 1) for tag in TILE]  # of a TIFF, which may be larger than its picture
+            for sides in (picture.size, tile):
+                check_size(path, length, math.prod(sides), LARGEST, "pixels", 8 * DEFLATE)  # of one bit or more
             mode = picture.mode
             if mode in ("1", "L", "F") or mode.startswith("I"):
                 grey = np.asarray(picture)
             else:
                 transparent = mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info
-                colour = np.asarray(picture.convert("RGBA" if transparent else "RGB"), dtype=np.float64)
-                grey = colour[..., :3] @ (0.299, 0.587, 0.114) * (colour[..., 3] / 255 if transparent else 1)
-    except _Refused:
+                colour = np.asarray(picture.convert("RGBA" if transparent else "RGB"))
+                grey = np.empty(colour.shape[:2])
+                for line, into in zip(colour, grey, strict=True):
+                    into[:] = line[:, :3] @ (0.299, 0.587, 0.114) * (line[:, 3] / 255 if transparent else 1)
+    except Refused:
         raise
-    except (*_broken(), pillow.DecompressionBombError) as error:
+    except (*broken(), pillow.DecompressionBombError) as error:
         raise _refusal(path, "a picture", error) from None
     if mode == "I" and not (grey.min() >= 0 and grey.max() <= 65535):
         raise ValueError(f"{path}: expected 8 or 16 bits, got integers from {grey.min()} to {grey.max()}")
@@ -189,22 +184,27 @@ def _read_volume(path, key, index):
             fitting = [name for name in H5_KEYS if len(shapes.get(name, ())) in (2, 3)]
             name = key or (fitting[0] if fitting else None)
             if name not in shapes or len(shapes[name]) not in (2, 3):
-                raise _Refused(
+                raise Refused(
                     f"{path}: expected {key or ' or '.join(H5_KEYS)} of shape (slices, rows, cols), got "
                     + (", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "no array")
                 )
             data = file[name]
             if data.external or data.is_virtual:
-                raise _Refused(f"{path}: expected numbers in the file itself, got {name} that lies in other files")
-            _check_size(path, math.prod(data.shape[-2:]), LARGEST, "pixels")
+                raise Refused(f"{path}: expected numbers in the file itself, got {name} that lies in other files")
+            if data.dtype.kind not in NUMBERS:
+                raise Refused(f"{path}: expected numbers, got {data.dtype}")
+            length = os.path.getsize(path)
+            check_size(path, length, math.prod(data.shape[-2:]), LARGEST, "pixels")
+            for shape in (data.shape[-2:], data.chunks or ()):
+                check_size(path, length, math.prod(shape) * data.dtype.itemsize, BYTES, "bytes")
             if len(data.shape) == 3:
                 data = data[_index(path, index, data.shape[0], default=data.shape[0] // 2)]
             else:
                 _index(path, index, 1, default=0)
                 data = data[()]
-    except _Refused:
+    except Refused:
         raise
-    except _broken() as error:
+    except broken() as error:
         raise _refusal(path, "an HDF5 file", error) from None
     if name != "kspace":
         return data
@@ -214,25 +214,15 @@ def _read_volume(path, key, index):
     return np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(data), norm="ortho"))
 
 
-class _Refused(ValueError):
-    """A refusal of ours inside a `try` that turns a library's errors into one."""
-
-
-def _check_size(path, size, most, unit):
-    """Refuse what is too large, before it is read."""
-    if size > most:
-        raise _Refused(f"{path}: expected at most {most} {unit}, got {size}")
-
-
 def _index(path, index, count, default):
     """Which of `count` images, checked."""
     if count == 0:
-        raise _Refused(f"{path}: expected an image, got a stack of none")
+        raise Refused(f"{path}: expected an image, got a stack of none")
     if index is None:
         return default
     index = operator.index(index)
     if not -count <= index < count:
-        raise _Refused(f"{path}: expected a slice from 0 to {count - 1}, got {index}")
+        raise Refused(f"{path}: expected a slice from 0 to {count - 1}, got {index}")
     return index % count
 
 
@@ -255,7 +245,7 @@ def _full_scale(path, array):
 
 def _check(path, image):
     """Two axes, at least one pixel, numbers, all finite."""
-    if image.dtype.kind not in "biufc":
+    if image.dtype.kind not in NUMBERS:
         raise ValueError(f"{path}: expected numbers, got {image.dtype}")
     if image.ndim != 2:
         choose = ": choose a slice" if image.ndim == 3 else ""

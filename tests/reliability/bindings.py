@@ -65,6 +65,7 @@ SIGNATURES = {
 }
 assert set(SIGNATURES) == set(KERNELS)
 BLOCKS, AGAIN = 21, 9
+RESIDENT = 2048  # MiB, of the guided process: what the sanitizer keeps of freed memory, the coverage, the corpus
 COUNTED = {"PYTHONMALLOC": "malloc", "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}  # nothing beside the allocator
 LEAKS = {  # what is planted -> the edit of csrc
     "the text of a refusal is kept": (
@@ -308,7 +309,8 @@ def run(minutes):
             )
             clean, line = fuzzing.guided("bindings", 60 * minutes, environment)
         passed &= clean
-        table.append((f"guided by coverage, address sanitizer, {minutes:g} minutes", line, "no finding"))
+        name = f"guided by coverage, address sanitizer, {minutes:g} minutes"
+        table.append((name, line, f"no finding, {RESIDENT} MiB"))
     return passed, table
 
 

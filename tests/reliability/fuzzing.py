@@ -76,7 +76,8 @@ def main(name, seconds):
     import atheris
 
     sys.path[:0] = [str(HERE)]
-    with atheris.instrument_imports(include=["kspike", "numpy.lib.format", "PIL", "h5py"]):
+    readers = ["numpy.lib.format", "zipfile", "PIL", "h5py", "yaml", "tomllib"]
+    with atheris.instrument_imports(include=["kspike", *readers]):
         target = importlib.import_module(name)
         getattr(target, "prepare", lambda: None)()
 
@@ -85,7 +86,7 @@ def main(name, seconds):
 
     scratch = os.environ["KSPIKE_FUZZ"]
     limits = [
-        "-rss_limit_mb=4096",
+        f"-rss_limit_mb={target.RESIDENT}",
         "-timeout=60",
         "-max_len=4096",
         "-print_final_stats=1",

@@ -12,6 +12,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from kspike import files
 from kspike.nets.inverse import LearnedInverse, ZeroFilled
 from kspike.nets.iterative import IterativeNet
 from kspike.nets.tiramisu import Tiramisu
@@ -23,6 +24,7 @@ WEIGHTS = pathlib.Path(__file__).parent / "weights"
 SUBNETS = {"Tiramisu": Tiramisu, "UNet": UNet}
 KINDS = ("tira", "tirafl")
 FORMAT = 1
+LAYERS = 2**14  # more than the whole numbers of a network's description add up to
 
 
 def build(mask, kind="tira", *, subnet="Tiramisu", options=None, **steps):
@@ -60,12 +62,22 @@ def load(checkpoint, device="cpu"):
         if not path.is_file():
             raise ValueError(f"checkpoint: expected a file or one of {', '.join(bundled())}, got {str(checkpoint)!r}")
     tensors, header = read(path)
-    if header.get("format") != FORMAT or "mask" not in tensors:
-        raise ValueError(f"{path}: expected a checkpoint of kspike.nets in format {FORMAT}, got {sorted(header)[:8]}")
-    mask = tensors.pop("mask").numpy().astype(bool)
-    net = build(mask, **header["network"])
-    state = {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
-    net.load_state_dict(state)
+    if not isinstance(header, dict) or header.get("format") != FORMAT or "mask" not in tensors:
+        came = sorted(header)[:8] if isinstance(header, dict) else "no table"
+        raise ValueError(f"{path}: expected a checkpoint of kspike.nets in format {FORMAT}, got {came}")
+    state = {name: t.float() if t.is_floating_point() else t for name, t in tensors.items() if name != "mask"}
+    try:
+        mask, network = tensors["mask"].numpy().astype(bool), header["network"]
+        if _total(network) > LAYERS:
+            raise ValueError(f"network: expected whole numbers that add up to at most {LAYERS}")
+        with torch.device("meta"):  # takes no memory, whatever the header says
+            expected = build(mask, **network).state_dict()
+        if {name: t.shape for name, t in expected.items()} != {name: t.shape for name, t in state.items()}:
+            raise ValueError("tensors: expected those of the network in the header, got others")
+        net = build(mask, **network)
+        net.load_state_dict(state)
+    except files.broken() as error:
+        raise ValueError(f"{path}: expected a network of kspike.nets, got {files.one_line(error)}") from None
     net.provenance = header
     return net.to(device).eval()
 
@@ -89,8 +101,17 @@ def read(path):
         with safetensors.safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {}).get("kspike", "{}"))
             return {name: file.get_tensor(name) for name in file.keys()}, header
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path}: expected a safetensors file, got {error}") from None
+    except (*files.broken(), safetensors.SafetensorError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(f"{path}: expected a safetensors file, got {files.one_line(error)}") from None
+
+
+def _total(value):
+    """The sum of all whole numbers in a description."""
+    if isinstance(value, dict | list):
+        return sum(_total(inner) for inner in (value.values() if isinstance(value, dict) else value))
+    return abs(value) if isinstance(value, int) else 0
 
 
 def write(path, tensors, header):

@@ -9,10 +9,10 @@ import json
 import os
 import pathlib
 import tempfile
-import zipfile
 
 import numpy as np
 
+from kspike import files
 from kspike.sweep.compute import provenance
 
 __all__ = ["Results"]
@@ -71,9 +71,9 @@ class Results:
 def _read(path, described):
     """The arrays of a piece, or None where there is none, or not a whole one."""
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            kept = {key: arrays[key] for key in arrays.files}
-    except (FileNotFoundError, EOFError, zipfile.BadZipFile, ValueError):
+        with open(path, "rb") as file:
+            kept = files.archive(path, path.stat().st_size, file)
+    except files.broken():
         return None
     return kept if kept.pop("described", "") == described else None
 

@@ -11,7 +11,7 @@ import math
 import os
 import pathlib
 
-from kspike import ascent, door, tuning
+from kspike import ascent, door, files, tuning
 from kspike.attack import PRESETS, STARTS
 from kspike.norms import NORMS
 from kspike.objectives import OBJECTIVES
@@ -22,6 +22,7 @@ __all__ = [
     "KEEP",
     "attack",
     "entries",
+    "few",
     "images",
     "mask",
     "names",
@@ -34,6 +35,7 @@ __all__ = [
 KEEP = ("perturbation", "perturbations", "artifact", "image_perturbation", "reconstruction", "clean")
 BACKENDS = (None, "cpp", "numba", "cupy", "reference")
 TUNED_ON = 3  # images
+COUNT, LINES = 2**16, 2**12  # the most images of one entry, and lines of a mask: what asks for more is a slip
 
 
 def images(at, entry, folder):
@@ -50,10 +52,11 @@ def images(at, entry, folder):
     if kind in ("ellipses", "shepp_logan"):
         size = entry.get("size", 256)
         shape = list(door.shape2(size if isinstance(size, list) else (size, size), f"{at}.size"))
+        few(f"{at}.size", math.prod(shape), files.LARGEST, "pixels")
         if kind == "shepp_logan":
             return [{"kind": kind, "name": "shepp_logan", "shape": shape}]
         seed, count = door.whole(f"{at}.seed", entry.get("seed", 0), 0), entry.get("count", 1)
-        seeds = range(seed, seed + door.whole(f"{at}.count", count, 1))
+        seeds = range(seed, seed + door.whole(f"{at}.count", count, 1, COUNT))
         return [{"kind": kind, "name": f"ellipses {seed}", "shape": shape, "seed": seed} for seed in seeds]
     if kind == "file":
         paths = [_existing(f"{at}.path", entry["path"], folder)]
@@ -94,6 +97,8 @@ def mask(at, entry, folder, shape):
         path = d["path"] = str(_existing(f"{at}.path", entry["path"], folder))
         d.setdefault("name", f"{pathlib.Path(path).stem}{' ' * ('key' in d)}{d.get('key', '')}")
     else:
+        if kind == "radial" and isinstance(d["lines"], int):
+            few(f"{at}.lines", d["lines"], LINES, "lines")
         d.setdefault("name", f"radial {d['lines']}" if kind == "radial" else f"cartesian {d.get('acceleration', 4)}")
     try:
         array = material.mask(d)
@@ -204,6 +209,12 @@ def entries(key, source, least=1):
     if not isinstance(value, list) or len(value) < least:
         raise ValueError(f"{key}: expected a list{' of at least one' * (least > 0)}, got {value!r}")
     return [(f"{key}[{i}]", entry) for i, entry in enumerate(value)]
+
+
+def few(at, count, most, unit):
+    """Refuse what is more than the most."""
+    if count > most:
+        raise ValueError(f"{at}: expected at most {most} {unit}, got {count}")
 
 
 def one_of(at, value, allowed):

@@ -11,17 +11,21 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
+import re
 import tomllib
 from dataclasses import dataclass, field
 from typing import Any
 
-from kspike import door
+from kspike import door, files
 from kspike.objectives import centres, inside
 from kspike.sweep import schema
 
 __all__ = ["Specification", "Task", "name_of", "read"]
 
 FORMAT = 1  # of a description; another format is another task
+LONGEST, ENTRIES, DEEPEST = 2**18, 2**17, 32  # bytes of a file; values in it, and one in another
+DOTTED = re.compile(rf"(?:\.[^.,=\]}}\n]*){{{DEEPEST}}}")  # a name of TOML in that many parts: its reader is quadratic
+PLACES = 2**16  # locations of a grid
 KEYS = (
     *("name", "images", "masks", "noise", "reconstructions", "attack", "grid", "at", "keep"),
     *("chunk", "seed", "dtype", "backend"),
@@ -131,6 +135,7 @@ class Specification:
                 raise ValueError("at, grid: expected one of the two, got both")
             return None, [list(inside(place, self.shape, name)) for name, place in schema.entries("at", source)]
         grid = door.shape2(source.get("grid", (8, 8)), "grid")
+        schema.few("grid", grid[0] * grid[1], PLACES, "locations")
         return grid, centres(self.shape, grid).reshape(-1, 2).tolist()
 
 
@@ -140,7 +145,8 @@ def read(path):
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
-        return Specification(_parsed(path), path.parent)
+        schema.few("file", path.stat().st_size, LONGEST, "bytes")
+        return Specification(_bounded(_parsed(path)), path.parent)
     except (ValueError, OSError) as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -155,14 +161,29 @@ def _parsed(path):
             raise ImportError(f"{path}: reading it needs PyYAML: pip install 'kspike[sweep]'") from None
         try:
             return yaml.safe_load(path.read_text())
-        except yaml.YAMLError as error:
-            raise ValueError(f"expected YAML, got {error}") from None
+        except (*files.broken(), yaml.YAMLError) as error:
+            raise ValueError(f"expected YAML, got {files.one_line(error)}") from None
     if kind in (".toml", ".json"):
         try:
-            return (tomllib if kind == ".toml" else json).loads(path.read_text())
-        except ValueError as error:
-            raise ValueError(f"expected {kind[1:].upper()}, got {error}") from None
+            text = path.read_text()
+            if kind == ".toml" and DOTTED.search(text):
+                raise ValueError(f"a name in more than {DEEPEST} parts")
+            return (tomllib if kind == ".toml" else json).loads(text)
+        except files.broken() as error:
+            raise ValueError(f"expected {kind[1:].upper()}, got {files.one_line(error)}") from None
     raise ValueError(f"expected a file named .yaml .yml .toml .json, got {kind or 'no suffix'}")
+
+
+def _bounded(source):
+    """The contents, if they are few: the aliases of YAML make much of little, and endless things too."""
+    left, seen = [(source, 0)], 0
+    while left:
+        value, depth = left.pop()
+        schema.few("file", seen := seen + 1, ENTRIES, "values")
+        schema.few("file", depth, DEEPEST, "values one in another")
+        if isinstance(value, dict | list):
+            left += [(inner, depth + 1) for inner in (value.values() if isinstance(value, dict) else value)]
+    return source
 
 
 def name_of(description):

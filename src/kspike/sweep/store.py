@@ -21,9 +21,10 @@ import os
 import pathlib
 import socket
 import zipfile
-import zlib
 
 import numpy as np
+
+from kspike import files
 
 __all__ = ["Store"]
 
@@ -98,11 +99,10 @@ class Store:
         if not _sound(data):
             return None
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-        except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            arrays = files.archive(self.path(task), len(data), io.BytesIO(data))
+            return arrays, json.loads(arrays.pop("about").tobytes())
+        except files.broken():
             return None
-        return arrays, json.loads(arrays.pop("about").tobytes())
 
     def done(self, tasks):
         """Those of the ids whose part is there and sound, and those whose part is there and is not."""
@@ -149,7 +149,10 @@ def _sound(data):
 
 
 def _json(path):
-    return json.loads(path.read_text())
+    try:
+        return json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: expected JSON, got {files.one_line(error)}") from None
 
 
 def _replace(path, data):
