@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: MIT
 """recTV: its optimality, its invariances, its derivatives, and what it says when it did not arrive."""
 
+import copy
 import itertools
 import math
+import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -622,6 +626,28 @@ def test_repr_says_what_it_is(engine):
     words = ["(4, 6)", "lam=0.05", "rho=0.4", "relax=1.9", "samples=24", engine.dtype.name, engine.name, "threads=2"]
     assert all(word in repr(tv) for word in words)
     assert getattr(engine.module, "ISA", "") in repr(tv)
+
+
+@pytest.mark.parametrize("options", [{"norm": "modulus", "rho": 0.2}, {"dtype": "complex128", "relax": 1.7}])
+def test_a_pickle_gives_the_same_bits_in_another_process(tmp_path, options):
+    tv = kspike.TVSolver(kspike.radial_mask((24, 20), 6), 5e-3, threads=2, **options)
+    y = tv.A(kspike.ellipses((24, 20), seed=0).astype(tv.dtype))
+    (tmp_path / "solver").write_bytes(pickle.dumps((tv, y)))
+    code = "import pickle, sys; tv, y = pickle.load(open(sys.argv[1], 'rb')); print(repr(tv), tv(y).tobytes().hex())"
+    command = [sys.executable, "-c", code, str(tmp_path / "solver")]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert shown.strip() == f"{tv!r} {tv(y).tobytes().hex()}"
+    copied = copy.deepcopy(tv)
+    assert repr(copied) == repr(tv) and copied.A is not tv.A
+    np.testing.assert_array_equal(copied(y), tv(y))
+
+
+def test_what_an_engine_holds_is_no_pickle(problem):
+    mask, y = problem
+    pytest.importorskip("kspike._core", reason="the C++ engine was not built")
+    info = kspike.TVSolver(mask, LAM, backend="cpp").solve(y.astype("complex64"), 3)
+    with pytest.raises(TypeError, match=r"cannot pickle 'kspike\._core"):
+        pickle.dumps(info)
 
 
 MASK = np.ones((4, 6), bool)

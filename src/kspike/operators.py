@@ -7,6 +7,8 @@ exact embedding. Any other difference of dtype is an error. Leading dimensions a
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from kspike import door, kernels, reference
@@ -69,6 +71,11 @@ class MaskedFourier:
     def put(self, x):
         """A NumPy array where the operator's arrays live: copied to the GPU for backend "cupy", x itself elsewhere."""
         return self._engine.cupy.asarray(x) if self.backend == "cupy" else x
+
+    def __reduce__(self):
+        """What a pickle holds: of what the operator was made. The plan is made anew where it is read."""
+        options = {"dtype": self.dtype.name, "backend": self.backend, "threads": self.threads}
+        return functools.partial(type(self), **options), (self.mask,)
 
     def __repr__(self):
         return f"MaskedFourier({self.shape}, samples={self.samples}, dtype={self.dtype.name}, backend={self.backend})"

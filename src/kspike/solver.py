@@ -7,7 +7,6 @@ ADMM on the one field w = D x + u and runs inside the engine; `kspike.reference`
 
 from __future__ import annotations
 
-import copy
 import functools
 import math
 import warnings
@@ -109,6 +108,12 @@ class TVSolver:
         self.norm, self._plan = norm, self.A._plan
         if norm != "separable":
             self._plan = self.A._engine.Plan(self.A.mask, self.dtype, self.threads, norm)
+
+    def __reduce__(self):
+        """See `MaskedFourier`."""
+        options = {"rho": None if self._opens else self.rho, "relax": self.relax, "dtype": self.dtype.name}
+        options |= {"backend": self.backend, "threads": self.threads, "norm": self.norm}
+        return functools.partial(type(self), **options), (self.A.mask, self.lam)
 
     def __repr__(self):
         isa = getattr(select(self.backend), "ISA", None)
@@ -268,9 +273,9 @@ class TVSolver:
         self._warn(info)
         follower = self
         if self._opens and self.lam:
-            follower = copy.copy(self)
-            follower.rho = self._following
-            follower._t, follower._opens = self.lam / follower.rho, False
+            follower = object.__new__(TVSolver)  # on the same plan
+            rho = self._following
+            vars(follower).update(vars(self) | {"rho": rho, "_t": self.lam / rho, "_opens": False})
         return Warm(follower, info.x, follower._adopt(info), forward, backward)
 
     @property
