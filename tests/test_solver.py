@@ -653,6 +653,7 @@ def test_what_an_engine_holds_is_no_pickle(problem):
 MASK = np.ones((4, 6), bool)
 TV = kspike.TVSolver(MASK, 0.1, backend="reference")
 Y = np.ones(24, "complex64")
+LOST = TV._plan.state(np.full((1, 2, 4, 6), np.nan, "c8"))
 MISALIGNED = np.zeros(8 * 24 + 1, np.uint8)[1:].view("complex64")
 NAN = np.where(np.arange(24) == 7, np.nan, Y).astype("complex64")
 
@@ -705,6 +706,18 @@ REFUSED = {
     "a masked mask": (lambda: kspike.TVSolver(np.ma.masked_array(MASK), 0.1), TypeError, "mask: expected a plain"),
     "byte order": (lambda: TV(Y.astype(">c8")), TypeError, "got complex64 of the other byte order: type y.astype"),
     "misaligned": (lambda: TV(MISALIGNED), ValueError, r"y: expected aligned memory.* type y.copy\(\)"),
+    "data out of range": (
+        lambda: TV(Y * np.float32(1e31)),
+        ValueError,
+        r"y: expected a largest value from 1e-30 to 1e\+30 in complex64",
+    ),
+    "lam out of range": (
+        lambda: kspike.TVSolver(MASK, 1e100),
+        ValueError,
+        "lam: its default rho: expected a number in",
+    ),
+    "rho out of range": (lambda: kspike.TVSolver(MASK, 0.1, rho=1e-40), ValueError, "rho: expected a number in"),
+    "lost on the way": (lambda: TV.solve(Y, state=LOST), ValueError, "expected what complex64 holds on the way"),
     "lam too long": (lambda: kspike.TVSolver(MASK, 10**400), ValueError, "lam: expected a number"),
     "many threads": (lambda: kspike.TVSolver(MASK, 0.1, threads=10**6), ValueError, "threads: .* at most 1024"),
     "too many iterations": (

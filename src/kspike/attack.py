@@ -164,7 +164,7 @@ def attack(
     door.array("y", y, ("m",))
     if y.ndim != 1:
         raise ValueError(f"y: expected the samples of one image, shape (m,), got {y.shape}")
-    door.finite("y", y)
+    door.scale("y", y)
     if preset not in PRESETS:
         raise ValueError(f"preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
     given = dict(objective=objective, radius=radius, optimiser=optimiser, steps=steps, final=final, start=start)

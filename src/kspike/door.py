@@ -24,12 +24,14 @@ __all__ = [
     "precision",
     "put",
     "resident",
+    "scale",
     "shape2",
     "threads",
     "whole",
 ]
 
 COMPLEX = (np.dtype("complex64"), np.dtype("complex128"))
+SCALE = {COMPLEX[0]: (1e-30, 1e30), COMPLEX[1]: (1e-120, 1e120)}  # of data and of rho
 
 
 def device(x, name="x"):
@@ -106,6 +108,20 @@ def finite(name, x):
     """Check that x holds no NaN and no infinity."""
     if not np.isfinite(x).all():
         raise ValueError(f"{name}: expected finite values, got NaN or infinity")
+
+
+def scale(name, x):
+    """Check that x is finite and of a size whose squares and sums stay numbers: zero, or its largest part within SCALE.
+
+    One pass over x: a NaN is the largest of anything.
+    """
+    parts = x.view(x.real.dtype)
+    largest = float(np.abs(parts).max()) if x.size else 0.0
+    if not math.isfinite(largest):
+        raise ValueError(f"{name}: expected finite values, got NaN or infinity")
+    low, high = SCALE[x.dtype]
+    if largest and not low <= largest <= high:
+        raise ValueError(f"{name}: expected a largest value from {low:g} to {high:g} in {x.dtype}, got {largest:.3g}")
 
 
 def batched(x, inner):

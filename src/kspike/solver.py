@@ -104,6 +104,8 @@ class TVSolver:
         self.relax = door.number("relax", relax, 0, 2)
         self._opens = rho is None
         self.rho = penalty(self.lam, self.A) if rho is None else door.number("rho", rho, 0)
+        low, high = door.SCALE[self.dtype]
+        door.number("rho" if rho is not None else "lam: its default rho", self.rho, low, high)
         self._t = self.lam / self.rho
         self.norm, self._plan = norm, self.A._plan
         if norm != "separable":
@@ -325,7 +327,7 @@ class TVSolver:
         door.array("y", y, (self.samples,), (self.dtype,))
         door.resident("y", y, self.A._engine)
         if finite:
-            door.finite("y", y)
+            door.scale("y", y)
         return door.batched(y, 1), y.shape[:-1]
 
     def _image(self, name, x, lead):
@@ -373,6 +375,8 @@ class TVSolver:
                 t = self._t / share
             scalars = t, share * self.rho, self.relax, iterations
             ran, moved = self._plan.iterate(*part, *scalars, stop=stop, tape=tape)
+            if np.isnan(moved).any():
+                raise ValueError(f"y, lam, rho: expected what {self.dtype} holds on the way, got more: scale them")
             count[on] += ran
             change[on] = np.where(np.isfinite(moved) & (look > 0), moved, change[on])
             done = moved <= stop

@@ -71,7 +71,7 @@ class Warm:
     def __call__(self, y, *, max_iterations=MOST, tol=TOL):
         """recTV(y) from the kept state, with the stopping rule of `TVSolver.solve` and at most max_iterations."""
         y, lead = self._samples(y)
-        door.finite("y", y)
+        door.scale("y", y)
         info = self._solver._solve(y, lead, self._state, max_iterations, tol)
         self.x, self._state = info.x, info.state
         self.pairs += info.iterations

@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 import kspike
+import kspike.door
 
 TITLE = "The edges of the numbers"
 DTYPES = ("complex64", "complex128")
@@ -59,6 +60,34 @@ def tiny_penalty(dtype):
     tv = kspike.TVSolver(mask, lam=1e-12, dtype=dtype)
     found = tv.solve(y, max_iterations=500, tol=0).x
     return relative(tv.A(found), y), 1e-10 if dtype == "complex128" else 1e-5
+
+
+def farthest_penalties(dtype):
+    """lam = 1e-30 and 1e30, with the default rho: the samples are met, and the constant image of the sampled mean."""
+    mask, x, y = problem(dtype=dtype)
+    tv = kspike.TVSolver(mask, lam=1e-30, dtype=dtype)
+    small = relative(tv.A(tv.solve(y, max_iterations=500, tol=0).x), y)
+    large = kspike.TVSolver(mask, lam=1e30, dtype=dtype).solve(y, max_iterations=500, tol=0).x
+    return max(small, relative(large, np.full_like(large, x.mean()))), 1e-10 if dtype == "complex128" else 1e-5
+
+
+def beyond(dtype):
+    """Data, lam or rho beyond what the precision holds on the way: refused, no NaN comes back."""
+    mask, _, y = problem(dtype=dtype)
+    factor = 10 * kspike.door.SCALE[y.dtype][1]
+    scaled = [(y * (s / np.abs(y).max())).astype(dtype) for s in (factor, 1 / factor)]
+    calls = [lambda v=v: kspike.TVSolver(mask, lam=1e-2, dtype=dtype).solve(v) for v in scaled]
+    calls += [lambda v=v: kspike.attack(kspike.TVSolver(mask, lam=1e-2, dtype=dtype), v, noise=0.1) for v in scaled]
+    calls += [lambda s=s: kspike.TVSolver(mask, lam=s, dtype=dtype) for s in (1e300, 1e-320)]
+    calls += [lambda s=s: kspike.TVSolver(mask, lam=1e-2, rho=s, dtype=dtype) for s in (1e200, 1e-200)]
+    for call in calls:
+        try:
+            call()
+        except ValueError as error:
+            if "expected a" in str(error):
+                continue
+        return 1.0, 0.0
+    return 0.0, 0.0
 
 
 def full_mask(dtype):
@@ -178,10 +207,21 @@ def not_finite(dtype):
 
 
 CASES = [
-    *(no_penalty, huge_penalty, tiny_penalty, full_mask, one_sample, one_other_sample, no_mean, a_line, one_pixel),
+    *(
+        no_penalty,
+        huge_penalty,
+        tiny_penalty,
+        farthest_penalties,
+        full_mask,
+        one_sample,
+        one_other_sample,
+        no_mean,
+        a_line,
+        one_pixel,
+    ),
     *(scaling(k) for k in (-20, -10, 10, 20)),
     *(attack_scaling(k) for k in (-20, 20)),
-    *(no_budget, not_finite),
+    *(no_budget, not_finite, beyond),
 ]
 
 
