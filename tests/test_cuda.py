@@ -298,7 +298,7 @@ def test_what_a_solve_waits_for(emulated, monkeypatch):
         info = tv.solve(y, max_iterations=200, tol=1e-9)
     legs = 20, 20, 90, 35, 35  # the opening, to 130, the first turn of much and of little
     looks = sum(max(0, n // 10 - emulated.Plan.AHEAD) for n in legs)
-    assert count == {"bool": 1, "tolist": 1, "get": 2 * len(legs), "event": looks, "graphs": count["graphs"]}
+    assert count == {"float": 1, "tolist": 1, "get": 2 * len(legs), "event": looks, "graphs": count["graphs"]}
     assert info.iterations.tolist() == [200, 200]
 
 
