@@ -23,7 +23,8 @@ HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[1]
 RECORDS, PAGE = ROOT / "bench" / "records" / "reliability", ROOT / "docs" / "reliability.md"
 CAMPAIGNS = (
-    *("accuracy", "adjoints", "agreement", "edges", "mutations", "sanitizers", "bindings", "readers", "endurance"),
+    *("accuracy", "adjoints", "agreement", "edges", "large"),
+    *("mutations", "sanitizers", "bindings", "readers", "endurance"),
 )
 HEAD = """# Reliability
 

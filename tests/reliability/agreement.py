@@ -121,8 +121,7 @@ def run(minutes):
     for name in available():
         if name == "cupy":
             continue
-        levels = ("baseline", "v3", "v4")
-        for level in levels[: 1 + levels.index(cpp.BEST)] if name == "cpp" else ("",):
+        for level in cpp.LEVELS[: 1 + cpp.LEVELS.index(cpp.BEST)] if name == "cpp" else ("",):
             code = (
                 "import agreement, kspike._backends as b\n"
                 f"print(*agreement.compare(b.select({name!r}), agreement.NORMS, {share}, range(1, 80)))"
@@ -138,8 +137,8 @@ def run(minutes):
     for name, worst, count in rows:
         passed &= worst <= ALLOWED
         table.append((f"{name}, {count} plans", f"{worst:.2f} eps per iteration", f"{ALLOWED}"))
-    levels = "baseline", cpp.BEST
+    levels = cpp.LEVELS[: 1 + cpp.LEVELS.index(cpp.BEST)]
     digests = {elsewhere(level, f"import agreement; print(agreement.bits({minutes}))") for level in levels}
     passed &= len(digests) == 1
-    table.append((f"single kernels, {' and '.join(levels)}", f"{len(digests)} digest", "1"))
+    table.append((f"single kernels, {', '.join(levels)}", f"{len(digests)} digest", "1"))
     return passed, table
