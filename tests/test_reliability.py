@@ -21,6 +21,14 @@ def test_the_campaign_passes(name):
     assert table and passed, table
 
 
+def test_attacks_keep_no_memory():
+    from endurance import GROWTH, attacks
+
+    attacks(0)  # what is kept for later is there then
+    _, growth = attacks(0)
+    assert growth <= GROWTH
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to compile the engine with")
 @pytest.mark.parametrize("name", ["sanitizers", "mutations"])
 def test_the_campaign_of_other_builds_passes(name):
