@@ -135,8 +135,7 @@ class _Signals:
         n = mask.size
         k = np.flatnonzero(mask) - n // 2
         self._at, self._n = k % n, n
-        turns = (k * (n // 2) % n).astype(np.longdouble) / n  # in double half a turn would not be -1
-        self._phase = np.exp(8j * np.arctan(np.longdouble(1)) * turns).astype(dtype)
+        self._phase = reference.root(k * (n // 2) % n / n).astype(dtype)
 
     def forward(self, x, out):
         np.multiply(np.fft.fft(x, norm="ortho")[:, self._at], self._phase, out=out)

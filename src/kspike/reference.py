@@ -30,6 +30,7 @@ __all__ = [
     "objective",
     "reflect",
     "reflect_tangent",
+    "root",
     "shrink",
     "shrink_update",
     "shrink_update_adjoint",
@@ -67,6 +68,11 @@ def fourier(x):
 def fourier_adjoint(k):
     """F* k = F^-1 k."""
     return np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(k, AXES), norm="ortho"), AXES)
+
+
+def root(turns):
+    """exp(2 pi i turns) in long double: half a turn, which is the centring of an even length, rounds to -1."""
+    return np.exp(8j * np.arctan(np.longdouble(1)) * turns)
 
 
 def symbol(shape):

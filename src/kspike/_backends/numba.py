@@ -660,7 +660,7 @@ class Plan:
         self.mask = np.fft.ifftshift(mask)
         frequencies = [np.arange(n) - n // 2 for n in self.shape]
         turns = [k * (n // 2) % n / n for k, n in zip(frequencies, self.shape, strict=True)]
-        phase = np.exp(2j * np.pi * (turns[0][:, None] + turns[1]))[mask]
+        phase = reference.root(turns[0][:, None] + turns[1])[mask]
         self.to_samples = (phase / np.sqrt(self.pixels)).astype(self.dtype)
         self.index = np.fft.fftshift(np.arange(self.pixels).reshape(self.shape))[mask]
         self.symbol = np.fft.ifftshift(reference.symbol(self.shape))
