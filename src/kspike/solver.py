@@ -35,21 +35,23 @@ __all__ = ["Residuals", "Solution", "TVSolver", "Warm", "penalty"]
 CHECK = 10
 SHARE = 0.65  # of the aim
 LOOK = 100
-BEFORE, AFTER, MOVED = 325, 80, 1.0
+BEFORE, AFTER, MOVED = 325, 45, 1.0
 ROUNDING = {"complex64": 16, "complex128": 128}  # times `_gain` eps max|A*y|: a change of x within this is none
 # Where rho is the default a solve opens with others, (iterations, share of rho): little, for jumps to grow fast; then
-# much, for the dual field to spread fast over the flat parts. After that it is REST, which mends the jumps, and from
-# iteration FIRST on it takes turns: a PART of each of the growing legs between two looks is run with TIMES rho, again
-# for the dual field, and the rest of it with REST; TIMES grows like k^GROWS. Flat parts grow with the image: with r
-# times SIDE pixels a side, r > 1, the shares above 1 are r times as large, REST and the counts of the opening sqrt(r)
-# times, and FIRST r^0.75 times.
-OPENINGS = {
-    "cold": ((20, 0.25), (20, 25.0)),
-    "state": ((20, 0.18), (20, 7.0)),
-    "lifted": ((5, 0.7), (10, 7.0)),
+# much, for the dual field to spread fast over the flat parts. How much goes by what has grown: an image is tall if it
+# has come to more than TALL times max|A*y|, or else low. After that it is REST, which mends the jumps, and from
+# iteration FIRST on it takes turns: a PART of each of the growing legs between two looks is run with much again, TIMES
+# (k / FIRST)^GROWS at iteration k, and the rest of it with REST; not if max_iterations leaves less than LEAST of it.
+# Flat parts grow with the image: with r times SIDE pixels a side, r > 1, much is r times as much, REST and the counts
+# of the opening are sqrt(r) times as large, and FIRST r^0.75 times.
+OPENINGS = {  # from where: little; much and FIRST of low images; much and FIRST of tall ones
+    "cold": ((20, 0.25), (10, 8.0, 70), (20, 40.0, 130)),
+    "state": ((20, 0.18), (10, 8.0, 70), (20, 7.0, 130)),
+    "lifted": ((5, 0.7), (10, 8.0, 70), (10, 7.0, 90)),
 }
-SIDE = 256
-FIRST, TIMES, GROWS, REST, PART = 130, 8.0, 1.5, 0.7, 0.5
+SIDE, TALL = 256, 1.5
+REST = (1.0, 0.7)  # of low images, of tall ones
+TIMES, GROWS, PART, LEAST = 8.0, 1.5, 0.5, 0.75
 PRECISE = 3e-5  # the aim of a solve that is differentiated at its solution
 DERIVATIVES = ("unrolled", "implicit")
 
@@ -78,10 +80,11 @@ class TVSolver:
     lam : weight of ||D x||_1 in 1/2 ||A x - y||^2 + lam ||D x||_1; the paper's lambda is twice this
     rho : the ADMM penalty, which sets the speed and not the solution. The default, 20 lam^0.65 (m / n^2)^0.45 with n^2
         pixels, suits images of scale about 1; for scale s give 20 (lam / s)^0.65 (m / n^2)^0.45. Without a rho given,
-        `solve` opens with a quarter of it for 20 iterations, where large jumps grow fast, and with 25 times as much for
-        20 more, where the dual field spreads over the flat parts of the image; less of both from a state. From
-        iteration 130 on it takes turns, of much for the dual field, ever more, and of 0.7 times it for the jumps.
-        Above 256 x 256 all this takes longer, with more. A rho given is kept throughout.
+        `solve` opens with a quarter of it for 20 iterations, where large jumps grow fast, and goes on with 8 times as
+        much for 10, where the dual field spreads over the flat parts of the image, with 40 times for 20 where x has by
+        then risen to more than 1.5 max|A*y|; less of both from a state. From iteration 70 on, or 130, it takes turns,
+        of much for the dual field, ever more, and of it, or 0.7 times it, for the jumps. Above 256 x 256 all this takes
+        longer, with more. A rho given is kept throughout.
     relax : over-relaxation, in (0, 2)
     dtype : "complex64" or "complex128", of samples and images
     backend : None (KSPIKE_BACKEND, or the fastest engine installed), "cpp", "numba", "cupy" or "reference"
@@ -136,7 +139,7 @@ class TVSolver:
 
         An image ends after k iterations when k / 10 times the last change of x over ten of them, in real or imaginary
         part, is at most 0.65 tol max|A*y|; k counts as at least 100, rounded up to the next of 100 1.5^j. Where the
-        default rho takes turns, k counts as at least 325 before the first of them and as 80 after, and x must have
+        default rho takes turns, k counts as at least 325 before the first of them and as 45 after, and x must have
         moved by at most tol max|A*y| since the last one began. A rule, and no guarantee as `.certificate` is one. No
         change of x is seen below its rounding, which grows with the image, see docs/solver.md, so that complex64 is
         not for tol below 1e-3. tol = 0 runs exactly max_iterations.
@@ -148,7 +151,7 @@ class TVSolver:
         y, lead = self._samples(y)
         tol = door.number("tol", tol, 0, closed=True)
         max_iterations = door.whole("max_iterations", max_iterations, 1)
-        age, opening = 0, "cold" if state is None else "state" if spike is None else "lifted"
+        age, start = 0, "cold" if state is None else "state" if spike is None else "lifted"
         if isinstance(state, Solution):
             age = state._age if state._solver.lam == self.lam else 0
             state = self._adopt(state)
@@ -160,7 +163,7 @@ class TVSolver:
             raise ValueError(f"state: expected one of {len(y)} images, got {state.batch}")
         if spike is not None:
             state = self.lift(state, *spike)
-        return self._solve(y, lead, state, max_iterations, tol, opening=self._opening(opening), age=age)
+        return self._solve(y, lead, state, max_iterations, tol, courses=self._courses(start), age=age)
 
     def state(self, w):
         """The state with the field w = D x + u, (..., 2, rows, cols), as `info.state.field()` gave it; w is copied."""
@@ -178,17 +181,20 @@ class TVSolver:
         factor = math.prod(self.shape) / self.samples
         return max(door.number("eta", eta) * math.sqrt(factor) - self._pull * factor, 0.0)
 
-    def _opening(self, start):
-        """Of `OPENINGS` and what follows, `_legs`' (opening, (FIRST, TIMES, REST)), for this size.
-
-        Nothing where rho was given.
-        """
+    def _courses(self, start):
+        """`_legs`' (opening, turns) for this size, of low images and of tall ones; or one, empty, if rho was given."""
         if not (self._opens and self.lam):
-            return (), None
+            return (((), None),)
         r = max(1.0, math.sqrt(math.prod(self.shape)) / SIDE)
         root = math.sqrt(r)
-        opening = tuple((round(root * count), share * (r if share > 1 else 1)) for count, share in OPENINGS[start])
-        return opening, (CHECK * round(r**0.75 * FIRST / CHECK), r * TIMES, root * REST)
+        (count, little), *rows = OPENINGS[start]
+        return tuple(
+            (
+                ((round(root * count), little), (round(root * spread), r * much)),
+                (CHECK * round(r**0.75 * first / CHECK), r * TIMES, root * rest),
+            )
+            for (spread, much, first), rest in zip(rows, REST, strict=True)
+        )
 
     @functools.cached_property
     def _gain(self):
@@ -352,19 +358,21 @@ class TVSolver:
             self._plan.rescale(state, other._t, self._t)
         return state
 
-    def _solve(self, y, lead, state, max_iterations, tol, tape=None, opening=((), None), age=0):
+    def _solve(self, y, lead, state, max_iterations, tol, tape=None, courses=(((), None),), age=0):
         """`solve`, after the door. age: iterations that each image has behind it. tape: for one image, or tol = 0."""
         x = self._like(y, (len(y), *self.shape))
         aim = floor = np.full(len(y), -1.0)  # below every change: the rule is never met
-        if tol:
+        if tol or len(courses) > 1:
             self._plan.adjoint(y, out=x)
-            size = np.array(np.abs(x).max((-2, -1)).tolist())
+            size = _top(x)
+        if tol:
             aim, floor = SHARE * tol * size, ROUNDING[self.dtype.name] * self._gain * np.finfo(self.dtype).eps * size
         age = np.broadcast_to(np.reshape(age, -1), len(y))
         count, change, met = np.zeros(len(y), np.int64), np.full(len(y), np.inf), np.zeros(len(y), bool)
         # Images that go on together, their threshold, x when their last turn began, and their legs; and those that end.
-        legs = list(_legs(max_iterations, tol > 0, *opening))
-        groups, ended = [(np.arange(len(y)), (state, y, x), self._t, None, legs)], []
+        # Both courses begin with the same leg; after it each image takes its own.
+        forks = [list(_legs(max_iterations, tol > 0, *course)) for course in courses]
+        groups, ended = [(np.arange(len(y)), (state, y, x), self._t, None, forks[0])], []
         while groups:
             on, part, t, before, ((iterations, share, look), *legs) = groups.pop()
             if look < 0:
@@ -377,20 +385,22 @@ class TVSolver:
             ran, moved = self._plan.iterate(*part, *scalars, stop=stop, tape=tape)
             if np.isnan(moved).any():
                 raise ValueError(f"y, lam, rho: expected what {self.dtype} holds on the way, got more: scale them")
+            coming, forks = [fork[1:] for fork in forks] or [legs], []
             count[on] += ran
             change[on] = np.where(np.isfinite(moved) & (look > 0), moved, change[on])
             done = moved <= stop
             if before is not None and done.any():
-                far = np.array(np.abs(part[2] - before).max((-2, -1)).tolist())
-                done &= far <= np.maximum(MOVED / SHARE * aim[on], floor[on])
+                done &= _top(part[2] - before) <= np.maximum(MOVED / SHARE * aim[on], floor[on])
             met[on] = done
             left = np.where(done, -1, iterations - ran)  # more than 0 where x was too far: the leg goes on
-            for n in np.unique(left).tolist():
-                chosen, coming = left == n, [(n, share, look)] * (n > 0) + legs * (n >= 0)
+            tall = _top(part[2]) > TALL * size[on] if len(coming) > 1 else np.zeros(len(on), bool)
+            for n, fork in sorted(set(zip(left.tolist(), tall.tolist(), strict=True))):
+                chosen = (left == n) & (tall == fork)
+                ahead = [(n, share, look)] * (n > 0) + coming[fork] * (n >= 0)
                 group = on[chosen], self._some(part, chosen), t
-                if coming:
+                if ahead:
                     start = before if before is None or chosen.all() else before[np.flatnonzero(chosen).tolist()]
-                    groups.append((*group, start, coming))
+                    groups.append((*group, start, ahead))
                 else:
                     ended.append(group)
         state = self._whole(ended, x)
@@ -438,22 +448,30 @@ def _legs(max_iterations, looks, opening=(), turns=None):
     """How a solve is divided: (iterations, share of rho, the k of the stopping rule) until max_iterations are run.
 
     turns: when they begin, and their two shares, much and rest. No leg with much may end a solve, x hardly moves then:
-    k = 0, or -1 in a turn.
+    k = 0, or -1 in a turn. A turn of which max_iterations leaves too little is not begun.
     """
-    done, turn = 0, False
-    look, much, rest = turns or (LOOK, 1.0, 1.0)
+    done, turned = 0, False
+    first, much, rest = turns or (LOOK, 1.0, 1.0)
     for n, (iterations, share) in enumerate(opening):
         iterations = min(iterations, max_iterations - done)
         if iterations:
-            yield iterations, share, 0 if n else max(look, BEFORE)
+            yield iterations, share, 0 if n else max(first, BEFORE)
         done += iterations
+    look = first
     while done < max_iterations:
-        last = min(max(look, done + 2 * CHECK) if looks or turns else max_iterations, max_iterations)
-        part = int(PART * (last - done)) if turn else 0
-        if part:
-            yield part, much * (done / turns[0]) ** GROWS, -1
-        yield last - done - part, rest, AFTER if turn else max(look, BEFORE) if turns else look
-        done, look, turn = last, CHECK * math.ceil(1.5 * look / CHECK), bool(turns)
+        whole = max(look - done, 2 * CHECK) if looks or turns else max_iterations
+        last = min(done + whole, max_iterations)
+        if turns and first <= done and last - done >= LEAST * whole:
+            part = int(PART * (last - done))
+            yield part, much * (done / first) ** GROWS, -1
+            done, turned = done + part, True
+        yield last - done, rest, AFTER if turned else max(look, BEFORE) if turns else look
+        done, look = last, CHECK * math.ceil(1.5 * look / CHECK)
+
+
+def _top(x):
+    """The largest modulus of each image, on the host."""
+    return np.array(np.abs(x).max((-2, -1)).tolist())
 
 
 def _norm(x, inner):
