@@ -324,7 +324,7 @@ def test_larger_images_take_more():
         low, tall = tv._courses("cold")
         first = {1: (70, 130), 4: (200, 370)}[more]
         assert low == (((20 * root, 0.25), (10 * root, 8.0 * more)), (first[0], 8.0 * more, root))
-        assert tall == (((20 * root, 0.25), (20 * root, 40.0 * more)), (first[1], 8.0 * more, 0.7 * root))
+        assert tall == (((20 * root, 0.25), (20 * root, 25.0 * more)), (first[1], 8.0 * more, 0.7 * root))
     assert kspike.TVSolver(MASK, 0.01, rho=1, backend="reference")._courses("cold") == (((), None),)
 
 

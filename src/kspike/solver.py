@@ -45,7 +45,7 @@ ROUNDING = {"complex64": 16, "complex128": 128}  # times `_gain` eps max|A*y|: a
 # Flat parts grow with the image: with r times SIDE pixels a side, r > 1, much is r times as much, REST and the counts
 # of the opening are sqrt(r) times as large, and FIRST r^0.75 times.
 OPENINGS = {  # from where: little; much and FIRST of low images; much and FIRST of tall ones
-    "cold": ((20, 0.25), (10, 8.0, 70), (20, 40.0, 130)),
+    "cold": ((20, 0.25), (10, 8.0, 70), (20, 25.0, 130)),
     "state": ((20, 0.18), (10, 8.0, 70), (20, 7.0, 130)),
     "lifted": ((5, 0.7), (10, 8.0, 70), (10, 7.0, 90)),
 }
@@ -81,7 +81,7 @@ class TVSolver:
     rho : the ADMM penalty, which sets the speed and not the solution. The default, 20 lam^0.65 (m / n^2)^0.45 with n^2
         pixels, suits images of scale about 1; for scale s give 20 (lam / s)^0.65 (m / n^2)^0.45. Without a rho given,
         `solve` opens with a quarter of it for 20 iterations, where large jumps grow fast, and goes on with 8 times as
-        much for 10, where the dual field spreads over the flat parts of the image, with 40 times for 20 where x has by
+        much for 10, where the dual field spreads over the flat parts of the image, with 25 times for 20 where x has by
         then risen to more than 1.5 max|A*y|; less of both from a state. From iteration 70 on, or 130, it takes turns,
         of much for the dual field, ever more, and of it, or 0.7 times it, for the jumps. Above 256 x 256 all this takes
         longer, with more. A rho given is kept throughout.
