@@ -135,8 +135,8 @@ def gradients(runs):
 
 def skipped(runs):
     """Who did not run, and why."""
-    reasons = {(key[1], v["skipped"]) for key, v in runs.items() if not ok(v)}
-    return ["", *(f"* {name}: skipped, {why}" for name, why in sorted(reasons))]
+    reasons = {(key[1], int(key[2]), key[3], v["skipped"]) for key, v in runs.items() if not ok(v)}
+    return ["", *(f"* {name} at {n}, {dtype}: skipped, {why}" for name, n, dtype, why in sorted(reasons))]
 
 
 def plot(held, path, n="256"):
