@@ -291,7 +291,7 @@ def test_no_change_of_an_earlier_leg_ends_a_solve(rng):
     tv, y = turning(rng)
     change, size = tv.solve(y, 70, 0).residuals.change, np.abs(tv.A.adjoint(y)).max((-2, -1))
     for i in range(len(y)):
-        info = tv.solve(y[i], 71, 8.5 * change[i] / (SHARE * size[i]))  # 32.5 asks less of the change before, 4.5 more
+        info = tv.solve(y[i], 71, 8.5 * change[i] / (SHARE * size[i]))  # 32.5 asks less of the change before, 8 more
         assert info.iterations == 71 and not info.converged
 
 

@@ -35,7 +35,7 @@ __all__ = ["Residuals", "Solution", "TVSolver", "Warm", "penalty"]
 CHECK = 10
 SHARE = 0.65  # of the aim
 LOOK = 100
-BEFORE, AFTER, MOVED = 325, 45, 1.0
+BEFORE, AFTER, MOVED = 325, 80, 1.0
 ROUNDING = {"complex64": 16, "complex128": 128}  # times `_gain` eps max|A*y|: a change of x within this is none
 # Where rho is the default a solve opens with others, (iterations, share of rho): little, for jumps to grow fast; then
 # much, for the dual field to spread fast over the flat parts. How much goes by what has grown: an image is tall if it
@@ -139,7 +139,7 @@ class TVSolver:
 
         An image ends after k iterations when k / 10 times the last change of x over ten of them, in real or imaginary
         part, is at most 0.65 tol max|A*y|; k counts as at least 100, rounded up to the next of 100 1.5^j. Where the
-        default rho takes turns, k counts as at least 325 before the first of them and as 45 after, and x must have
+        default rho takes turns, k counts as at least 325 before the first of them and as 80 after, and x must have
         moved by at most tol max|A*y| since the last one began. A rule, and no guarantee as `.certificate` is one. No
         change of x is seen below its rounding, which grows with the image, see docs/solver.md, so that complex64 is
         not for tol below 1e-3. tol = 0 runs exactly max_iterations.
