@@ -295,13 +295,22 @@ for thread in at_work:
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers on this system")
 def test_a_handler_of_signals_may_use_the_plan_that_it_interrupts():
     code = """
+class Ended(Exception):
+    pass
+
+def use(*_):
+    found.append(solve(3))
+    if len(found) == 3:
+        raise Ended
+
 expected, found = solve(3), []
-signal.signal(signal.SIGALRM, lambda *_: found.append(solve(3)))
-signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
-while len(found) < 3:
-    solve(20_000)
-signal.setitimer(signal.ITIMER_REAL, 0)
-assert all(np.array_equal(x, expected) for x in found)
+signal.signal(signal.SIGALRM, use)
+signal.setitimer(signal.ITIMER_REAL, 0.3, 0.3)
+try:
+    solve(10_000_000)
+except Ended:
+    signal.setitimer(signal.ITIMER_REAL, 0)
+assert len(found) == 3 and all(np.array_equal(x, expected) for x in found)
 """
     run_elsewhere(SETTING + code)
 
