@@ -20,7 +20,8 @@ MARCH = {"baseline": "x86-64", "v3": "x86-64-v3", "v4": "x86-64-v4"}
 SUITE = ("kernels", "plan", "public_kernels", "norms", "operators", "cpp")
 ELSEWHERE = (  # what measures memory, other modules, or processes that the sanitizer is not loaded into
     "not instruction and not levels_agree and not unknown_level and not fork and not one_field_and_one_spectrum"
-    " and not cannot_be_started and not no_memory_holds and not every_length and not [numba and not [reference and not paper"
+    " and not cannot_be_started and not no_memory_holds and not every_length"
+    " and not [numba and not [reference and not paper"
 )
 KINDS = {
     "address and undefined behaviour": (
