@@ -33,7 +33,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=pathlib.Path, help="a folder with ellipses.npz, the paper's five images")
     parser.add_argument("--record", type=pathlib.Path, default=RECORD, help="lines of JSON (bench/records/...)")
-    parser.add_argument("--side", type=int, help="only images of so many pixels a side")
+    parser.add_argument("--side", type=int, choices=sorted(LONG), help="only images of so many pixels a side")
     parser.add_argument("--smoke", action="store_true", help="two cases of 64 x 64, nothing written")
     arguments = parser.parse_args()
     if arguments.smoke:
