@@ -15,7 +15,7 @@ import kspike
 import laws
 from conftest import assert_close, draw, draw_image, draw_mask, tolerance
 from kspike import reference
-from kspike.solver import ROUNDING, SHARE, _legs
+from kspike.solver import LEFT, ROUNDING, SHARE, _legs
 
 LAM, RHO = 0.05, 0.4
 SHAPE = (12, 17)
@@ -245,7 +245,7 @@ def test_a_solve_is_divided():
 
     Of the last turn max_iterations leaves at least three quarters, or it is not begun: what is left is rest.
     """
-    opening, turns = ((20, 0.25), (20, 25.0)), (130, 8.0, 0.7)
+    opening, turns = ((20, 0.25), (20, 25.0)), (130, 8.0, 1.5, 0.7)
     ends = (200, 300, 450, 680, 1020, 1530, 2300, 3450)
     whole = list(_legs(3450, True, opening, turns))
     for most in (7, 44, 100, 131, 182, 183, 200, 1000, 3449):
@@ -258,7 +258,7 @@ def test_a_solve_is_divided():
         assert much[:-1] == whole[3::2][: len(much[:-1])]
     assert whole[2] == (90, 0.7, 325)
     much, rest = whole[3::2], whole[4::2]
-    assert much[0][1] == 8 and all(a[1] < b[1] for a, b in itertools.pairwise(much))
+    np.testing.assert_allclose([share for _, share, _ in much], 8 * (np.array((130, *ends[:-1])) / 130) ** 1.5)
     assert all(share == 0.7 for _, share, _ in rest)
     assert all(a[0] in (b[0], b[0] - 1) for a, b in zip(much, rest, strict=True))
     assert list(_legs(500, False)) == [(500, 1.0, 100)]
@@ -308,6 +308,35 @@ def test_a_leg_goes_on_where_x_moved_too_far(rng, monkeypatch):
     np.testing.assert_array_equal(info.state.field(), whole.state.field())
 
 
+def test_a_turn_ends_a_solve_that_falls_geometrically(rng, monkeypatch):
+    """Where m^2 / (m' - m), of what x moved in the last two turns, is at most LEFT times the aim, and not before."""
+    tv, y = turning(rng)
+    monkeypatch.setattr("kspike.solver.AFTER", 1e9)
+    monkeypatch.setitem(ROUNDING, "complex128", -1.0)
+    ends = [70, 110, 170, 260, 390, 590, 890]  # of the opening, and of turns
+    x = np.array([tv.solve(y, end, 0).x for end in ends])
+    m = np.abs(np.diff(x, axis=0)).max((-2, -1))
+    for tol in (1e-3, 1e-4, 1e-5):
+        aim = tol * np.abs(tv.A.adjoint(y)).max((-2, -1))
+        enough = (m[1:] <= aim) & (m[1:] ** 2 <= LEFT * aim * (m[:-1] - m[1:]))
+        info = tv.solve(y, 890, tol)
+        np.testing.assert_array_equal(info.iterations, np.array(ends[2:])[enough.argmax(0)])
+        assert enough.any(0).all() and info.converged.all()
+
+
+def test_what_follows_a_turn_is_none(monkeypatch):
+    """Iterations that max_iterations leaves after a turn are not compared with it."""
+    tv, y = turning(np.random.default_rng(0))
+    monkeypatch.setitem(ROUNDING, "complex128", -1.0)
+    for name, value in {"BEFORE": 1e9, "AFTER": 1e9, "LEFT": np.inf}.items():
+        monkeypatch.setattr(f"kspike.solver.{name}", value)
+    x = [tv.solve(y, count, 0).x for count in (70, 110, 130)]
+    m = [np.abs(after - x[0]).max((-2, -1)) for after in x[1:]]
+    assert (m[1] < m[0]).any()
+    info = tv.solve(y, 130, 1.0)
+    assert (info.iterations == 130).all() and not info.converged.any()
+
+
 def turning(rng):
     """A solver that takes turns, and samples of three images for which it does."""
     mask = kspike.radial_mask((64, 64), lines=20)
@@ -317,14 +346,23 @@ def turning(rng):
 
 
 def test_larger_images_take_more():
-    """r times 256 pixels a side: r times the much, sqrt(r) times as long; a rho given takes no other."""
+    """r times 256 pixels a side: r times the much, sqrt(r) times as long, from a state turns of sqrt(r) times the much.
+
+    A rho given takes no other.
+    """
     for side, more in ((128, 1), (256, 1), (1024, 4)):
         root = more**0.5
         tv = kspike.TVSolver(np.ones((side, side), bool), 0.01, backend="reference")
+        first = {1: (70, 130, 90), 4: (200, 370, 250)}[more]
         low, tall = tv._courses("cold")
-        first = {1: (70, 130), 4: (200, 370)}[more]
-        assert low == (((20 * root, 0.25), (10 * root, 8.0 * more)), (first[0], 8.0 * more, root))
-        assert tall == (((20 * root, 0.25), (20 * root, 25.0 * more)), (first[1], 8.0 * more, 0.7 * root))
+        assert low == (((20 * root, 0.25), (10 * root, 8.0 * more)), (first[0], 8.0 * more, 1.5, root))
+        assert tall == (((20 * root, 0.25), (20 * root, 25.0 * more)), (first[1], 3.0 * more, 2.0, 0.7 * root))
+        low, tall = tv._courses("state")
+        assert low == (((20 * root, 0.18), (10 * root, 8.0 * more)), (first[0], 4.0 * root, 1.5, root))
+        assert tall == (((20 * root, 0.18), (20 * root, 7.0 * more)), (first[1], 4.0 * root, 1.5, 0.7 * root))
+        low, tall = tv._courses("lifted")
+        assert low == (((round(5 * root), 0.7), (10 * root, 8.0 * more)), (first[0], 4.0 * root, 1.5, root))
+        assert tall == (((round(5 * root), 0.7), (10 * root, 7.0 * more)), (first[2], 4.0 * root, 1.5, 0.7 * root))
     assert kspike.TVSolver(MASK, 0.01, rho=1, backend="reference")._courses("cold") == (((), None),)
 
 

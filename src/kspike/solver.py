@@ -31,27 +31,29 @@ __all__ = ["Residuals", "Solution", "TVSolver", "Warm", "penalty"]
 # A solve ends at iteration k when k / 10 times the last change of x over ten iterations is at most SHARE times the
 # error aimed at: what is left to go if x goes on like 1 / k. The engine takes one bound for many iterations: k is
 # rounded up. With turns (below) k counts as at least BEFORE until the first. After a turn ten iterations say less: k
-# counts as AFTER only, and x must have moved by at most MOVED times the error aimed at since the turn began.
+# counts as AFTER only, and x must have moved by at most MOVED times the error aimed at since the turn began. A turn
+# says more: if x moved m' in the one before and m < m' in this, m^2 / (m' - m) is what is left if it goes on like that,
+# and at most LEFT times the error aimed at where a turn may end a solve.
 CHECK = 10
 SHARE = 0.65  # of the aim
 LOOK = 100
-BEFORE, AFTER, MOVED = 325, 80, 1.0
+BEFORE, AFTER, MOVED, LEFT = 325, 120, 1.0, 0.7
 ROUNDING = {"complex64": 16, "complex128": 128}  # times `_gain` eps max|A*y|: a change of x within this is none
 # Where rho is the default a solve opens with others, (iterations, share of rho): little, for jumps to grow fast; then
 # much, for the dual field to spread fast over the flat parts. How much goes by what has grown: an image is tall if it
 # has come to more than TALL times max|A*y|, or else low. After that it is REST, which mends the jumps, and from
-# iteration FIRST on it takes turns: a PART of each of the growing legs between two looks is run with much again, TIMES
-# (k / FIRST)^GROWS at iteration k, and the rest of it with REST; not if max_iterations leaves less than LEAST of it.
-# Flat parts grow with the image: with r times SIDE pixels a side, r > 1, much is r times as much, REST and the counts
-# of the opening are sqrt(r) times as large, and FIRST r^0.75 times.
-OPENINGS = {  # from where: little; much and FIRST of low images; much and FIRST of tall ones
-    "cold": ((20, 0.25), (10, 8.0, 70), (20, 25.0, 130)),
-    "state": ((20, 0.18), (10, 8.0, 70), (20, 7.0, 130)),
-    "lifted": ((5, 0.7), (10, 8.0, 70), (10, 7.0, 90)),
+# iteration `first` on it takes turns: a PART of each of the growing legs between two looks is run with much again,
+# times (k / first)^grows at iteration k, and the rest of it with REST; not if max_iterations leaves less than LEAST of
+# it. Flat parts grow with the image: with r times SIDE pixels a side, r > 1, much is r times as much, in turns r^size
+# times, REST and the counts of the opening are sqrt(r) times as large, and first r^0.75 times.
+OPENINGS = {  # from where: little; size; for low images, and for tall ones: much, and of turns (first, times, grows)
+    "cold": ((20, 0.25), 1.0, ((10, 8.0), (70, 8.0, 1.5)), ((20, 25.0), (130, 3.0, 2.0))),
+    "state": ((20, 0.18), 0.5, ((10, 8.0), (70, 4.0, 1.5)), ((20, 7.0), (130, 4.0, 1.5))),
+    "lifted": ((5, 0.7), 0.5, ((10, 8.0), (70, 4.0, 1.5)), ((10, 7.0), (90, 4.0, 1.5))),
 }
 SIDE, TALL = 256, 1.5
 REST = (1.0, 0.7)  # of low images, of tall ones
-TIMES, GROWS, PART, LEAST = 8.0, 1.5, 0.5, 0.75
+PART, LEAST = 0.5, 0.75
 PRECISE = 3e-5  # the aim of a solve that is differentiated at its solution
 DERIVATIVES = ("unrolled", "implicit")
 
@@ -139,10 +141,11 @@ class TVSolver:
 
         An image ends after k iterations when k / 10 times the last change of x over ten of them, in real or imaginary
         part, is at most 0.65 tol max|A*y|; k counts as at least 100, rounded up to the next of 100 1.5^j. Where the
-        default rho takes turns, k counts as at least 325 before the first of them and as 80 after, and x must have
-        moved by at most tol max|A*y| since the last one began. A rule, and no guarantee as `.certificate` is one. No
-        change of x is seen below its rounding, which grows with the image, see docs/solver.md, so that complex64 is
-        not for tol below 1e-3. tol = 0 runs exactly max_iterations.
+        default rho takes turns, k counts as at least 325 before the first of them and as 120 after, and x must have
+        moved by at most tol max|A*y| since the last one began. A turn in which x moved m, less than the m' of the one
+        before, ends it too if m^2 / (m' - m), the rest of a geometric series, is at most 0.7 tol max|A*y|. A rule, and
+        no guarantee as `.certificate` is one. No change of x is seen below its rounding, which grows with the image,
+        see docs/solver.md, so that complex64 is not for tol below 1e-3. tol = 0 runs exactly max_iterations.
 
         state : start from there and not from w = 0: the `Solution` of as many images by this solver or one with another
             lam or rho, or its `.state` if it is of this one, or `self.state(w)`; left unchanged
@@ -187,13 +190,13 @@ class TVSolver:
             return (((), None),)
         r = max(1.0, math.sqrt(math.prod(self.shape)) / SIDE)
         root = math.sqrt(r)
-        (count, little), *rows = OPENINGS[start]
+        (count, little), size, *rows = OPENINGS[start]
         return tuple(
             (
                 ((round(root * count), little), (round(root * spread), r * much)),
-                (CHECK * round(r**0.75 * first / CHECK), r * TIMES, root * rest),
+                (CHECK * round(r**0.75 * first / CHECK), r**size * times, grows, root * rest),
             )
-            for (spread, much, first), rest in zip(rows, REST, strict=True)
+            for ((spread, much), (first, times, grows)), rest in zip(rows, REST, strict=True)
         )
 
     @functools.cached_property
@@ -369,14 +372,15 @@ class TVSolver:
             aim, floor = SHARE * tol * size, ROUNDING[self.dtype.name] * self._gain * np.finfo(self.dtype).eps * size
         age = np.broadcast_to(np.reshape(age, -1), len(y))
         count, change, met = np.zeros(len(y), np.int64), np.full(len(y), np.inf), np.zeros(len(y), bool)
+        turn, previous = np.zeros((2, len(y)))  # how far x moved in the last whole turn, and in the one before this
         # Images that go on together, their threshold, x when their last turn began, and their legs; and those that end.
         # Both courses begin with the same leg; after it each image takes its own.
         forks = [list(_legs(max_iterations, tol > 0, *course)) for course in courses]
         groups, ended = [(np.arange(len(y)), (state, y, x), self._t, None, forks[0])], []
         while groups:
             on, part, t, before, ((iterations, share, look), *legs) = groups.pop()
-            if look < 0:
-                before = part[2].copy()
+            if look < 0 and tol:
+                before, previous[on] = part[2].copy(), turn[on]
             stop = np.maximum(aim[on] * CHECK / (look + age[on]), floor[on]) if look > 0 else np.full(len(on), -1.0)
             if self._t / share != t:
                 self._plan.rescale(part[0], t, self._t / share)
@@ -389,8 +393,12 @@ class TVSolver:
             count[on] += ran
             change[on] = np.where(np.isfinite(moved) & (look > 0), moved, change[on])
             done = moved <= stop
-            if before is not None and done.any():
-                done &= _top(part[2] - before) <= np.maximum(MOVED / SHARE * aim[on], floor[on])
+            if before is not None and look > 0:
+                m, whole = _top(part[2] - before), ran == iterations
+                near = m <= np.maximum(MOVED / SHARE * aim[on], floor[on])
+                geometric = m * m <= LEFT / SHARE * aim[on] * (previous[on] - m)
+                done = near & (done | whole & geometric)
+                turn[on[whole]], previous[on[whole]] = m[whole], 0
             met[on] = done
             left = np.where(done, -1, iterations - ran)  # more than 0 where x was too far: the leg goes on
             tall = _top(part[2]) > TALL * size[on] if len(coming) > 1 else np.zeros(len(on), bool)
@@ -447,11 +455,12 @@ def penalty(lam, A):
 def _legs(max_iterations, looks, opening=(), turns=None):
     """How a solve is divided: (iterations, share of rho, the k of the stopping rule) until max_iterations are run.
 
-    turns: when they begin, and their two shares, much and rest. No leg with much may end a solve, x hardly moves then:
-    k = 0, or -1 in a turn. A turn of which max_iterations leaves too little is not begun.
+    turns: when they begin, their share of much then, the power of k with which it grows, and the share of the rest. No
+    leg with much may end a solve, x hardly moves then: k = 0, or -1 in a turn. A turn of which max_iterations leaves
+    too little is not begun.
     """
     done, turned = 0, False
-    first, much, rest = turns or (LOOK, 1.0, 1.0)
+    first, much, grows, rest = turns or (LOOK, 1.0, 0.0, 1.0)
     for n, (iterations, share) in enumerate(opening):
         iterations = min(iterations, max_iterations - done)
         if iterations:
@@ -463,7 +472,7 @@ def _legs(max_iterations, looks, opening=(), turns=None):
         last = min(done + whole, max_iterations)
         if turns and first <= done and last - done >= LEAST * whole:
             part = int(PART * (last - done))
-            yield part, much * (done / first) ** GROWS, -1
+            yield part, much * (done / first) ** grows, -1
             done, turned = done + part, True
         yield last - done, rest, AFTER if turned else max(look, BEFORE) if turns else look
         done, look = last, CHECK * math.ceil(1.5 * look / CHECK)
