@@ -21,7 +21,7 @@ import kspike
 ROOT = pathlib.Path(__file__).parents[1]
 DOCS, RECORD = ROOT / "docs", ROOT / "bench" / "records" / "convergence.jsonl"
 LAM = {0.005: 3.2e-4, 0.02: 2.0e-3, 0.04: 5.6e-3, 0.08: 1.1e-2}  # the best for 256 x 256 ellipses and 40 lines
-SEEDS = (110, 111, 112, 113, 114)  # of the images beside the paper's five; nothing was tuned on them
+SEEDS = (110, 111, 112, 113, 114)  # of the images beside the paper's five, kept apart; `write` says what was looked at
 CURVES = (3, 4)  # seeds of the images that every method is run on
 AIM, LONG = 1e-3, {256: 1500, 512: 4000, 1024: 6000, 2048: 6000}
 STARTS = ("cold", "from rec(y0)", "lifted")

@@ -142,10 +142,11 @@ class TVSolver:
         An image ends after k iterations when k / 10 times the last change of x over ten of them, in real or imaginary
         part, is at most 0.65 tol max|A*y|; k counts as at least 100, rounded up to the next of 100 1.5^j. Where the
         default rho takes turns, k counts as at least 325 before the first of them and as 120 after, and x must have
-        moved by at most tol max|A*y| since the last one began. A turn in which x moved m, less than the m' of the one
-        before, ends it too if m^2 / (m' - m), the rest of a geometric series, is at most 0.7 tol max|A*y|. A rule, and
-        no guarantee as `.certificate` is one. No change of x is seen below its rounding, which grows with the image,
-        see docs/solver.md, so that complex64 is not for tol below 1e-3. tol = 0 runs exactly max_iterations.
+        moved by at most tol max|A*y| since the last one began. A turn in which x moved m, at most that far and less
+        than the m' of the one before, ends it too if m^2 / (m' - m), the rest of a geometric series, is at most 0.7 tol
+        max|A*y|. A rule, and no guarantee as `.certificate` is one. No change of x is seen below its rounding, which
+        grows with the image, see docs/solver.md, so that complex64 is not for tol below 1e-3. tol = 0 runs exactly
+        max_iterations.
 
         state : start from there and not from w = 0: the `Solution` of as many images by this solver or one with another
             lam or rho, or its `.state` if it is of this one, or `self.state(w)`; left unchanged
@@ -372,7 +373,7 @@ class TVSolver:
             aim, floor = SHARE * tol * size, ROUNDING[self.dtype.name] * self._gain * np.finfo(self.dtype).eps * size
         age = np.broadcast_to(np.reshape(age, -1), len(y))
         count, change, met = np.zeros(len(y), np.int64), np.full(len(y), np.inf), np.zeros(len(y), bool)
-        turn, previous = np.zeros((2, len(y)))  # how far x moved in the last whole turn, and in the one before this
+        turn, previous = np.zeros((2, len(y)))  # how far x moved in the last turn, and in the one before it
         # Images that go on together, their threshold, x when their last turn began, and their legs; and those that end.
         # Both courses begin with the same leg; after it each image takes its own.
         forks = [list(_legs(max_iterations, tol > 0, *course)) for course in courses]
@@ -394,11 +395,11 @@ class TVSolver:
             change[on] = np.where(np.isfinite(moved) & (look > 0), moved, change[on])
             done = moved <= stop
             if before is not None and look > 0:
-                m, whole = _top(part[2] - before), ran == iterations
+                m = _top(part[2] - before)
                 near = m <= np.maximum(MOVED / SHARE * aim[on], floor[on])
                 geometric = m * m <= LEFT / SHARE * aim[on] * (previous[on] - m)
-                done = near & (done | whole & geometric)
-                turn[on[whole]], previous[on[whole]] = m[whole], 0
+                done = near & (done | geometric)
+                turn[on], previous[on[ran == iterations]] = m, 0  # what may follow a turn's end is none
             met[on] = done
             left = np.where(done, -1, iterations - ran)  # more than 0 where x was too far: the leg goes on
             tall = _top(part[2]) > TALL * size[on] if len(coming) > 1 else np.zeros(len(on), bool)
