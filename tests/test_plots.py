@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 import builtins
+import errno
 import sys
 import threading
 
@@ -9,7 +10,7 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from kspike.phantoms import ellipses
-from kspike.plots import heatmap, need_matplotlib, triptych
+from kspike.plots import curve, heatmap, need_matplotlib, triptych
 
 
 def spiked(shape, location, height):
@@ -138,3 +139,33 @@ def test_a_missing_matplotlib_is_named_with_what_to_type(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match=r"pip install 'kspike\[plot\]'"):
         need_matplotlib()
+
+
+@pytest.mark.parametrize("reason", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_a_picture_is_written_in_full_or_not_at_all(tmp_path, monkeypatch, reason):
+    """What the disk has no room for leaves the picture that was there, and no piece of the new one."""
+    path = tmp_path / "curve.png"
+    curve([1, 2, 4], [3, 1, 2], path)
+    before = path.read_bytes()
+
+    def torn(figure, file, **options):
+        file.write(b"\x89PNG")
+        raise reason
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", torn)
+    for name in ("curve.png", "other.pdf"):
+        with pytest.raises(type(reason)):
+            curve([1, 2, 4], [3, 2, 1], tmp_path / name)
+    assert [file.name for file in tmp_path.iterdir()] == ["curve.png"] and path.read_bytes() == before
+
+
+def test_where_a_picture_is_written(tmp_path):
+    """Under the name that was given, .png added where it has no suffix, and through a link."""
+    (tmp_path / "link.png").symlink_to("target.png")
+    for name in ("plain", tmp_path / "link.png", str(tmp_path / "page.pdf")):
+        curve([1, 2, 4], [3, 1, 2], tmp_path / name)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["link.png", "page.pdf", "plain.png", "target.png"]
+    assert (tmp_path / "link.png").is_symlink() and (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
+    with pytest.raises(ValueError, match="nonsense"):
+        curve([1, 2, 4], [3, 1, 2], tmp_path / "a.nonsense")
+    assert not (tmp_path / "a.nonsense").exists()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the readers of files share: whether a file can hold what it claims, and which errors say that it is broken.
+"""What readers of files share, whether one can hold what it claims and which errors say that it is broken, and writers.
 
 A header costs a few bytes, and what it claims is memory: so claims are held against the length of the file, before
 anything is allocated. Deflate, the densest of the compressions that are read here, makes 1032 bytes of one.
@@ -7,13 +7,16 @@ anything is allocated. Deflate, the densest of the compressions that are read he
 
 from __future__ import annotations
 
+import os
+import pathlib
 import struct
+import threading
 import tokenize
 import zlib
 
 import numpy as np
 
-__all__ = ["BYTES", "LARGEST", "Refused", "archive", "broken", "check_members", "check_size", "one_line"]
+__all__ = ["BYTES", "LARGEST", "Refused", "archive", "broken", "check_members", "check_size", "one_line", "whole"]
 
 LARGEST = 2**26  # pixels of an image, 8192 x 8192: what claims more is a header that lies, or a bomb
 BYTES = 16 * LARGEST  # of an array
@@ -61,3 +64,18 @@ def archive(path, length, file):
     with np.load(file, allow_pickle=False) as held:
         check_members(path, length, held.zip.infolist())
         return {name: held[name] for name in held.files}
+
+
+def whole(path, write):
+    """Write a file in full or not at all: write(file), an open binary one beside it, which then gets its name."""
+    path = pathlib.Path(os.path.realpath(path))
+    temporary = path.with_name(f".kspike-{os.getpid()}-{threading.get_ident()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

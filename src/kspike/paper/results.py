@@ -6,9 +6,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import pathlib
-import tempfile
 
 import numpy as np
 
@@ -48,7 +46,7 @@ class Results:
         if kept is None:
             with self._progress(name) if self._progress else contextlib.nullcontext() as progress:
                 kept = {key: np.asarray(value) for key, value in compute(progress).items()}
-            _write(path, lambda file: np.savez_compressed(file, described=np.array(described), **kept))
+            files.whole(path, lambda file: np.savez_compressed(file, described=np.array(described), **kept))
         return kept
 
     def show(self, name, figure, numbers, arrays=None):
@@ -64,7 +62,7 @@ class Results:
             self._add(f"{name}.npz", lambda file: np.savez_compressed(file, **arrays))
 
     def _add(self, name, write):
-        _write(self.folder / name, write)
+        files.whole(self.folder / name, write)
         self.written.append(str(self.folder / name))
 
 
@@ -76,21 +74,6 @@ def _read(path, described):
     except files.broken():
         return None
     return kept if kept.pop("described", "") == described else None
-
-
-def _write(path, write):
-    """Write a file whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        pathlib.Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _plain(value):

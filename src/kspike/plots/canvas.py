@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
-__all__ = ["FAINT", "INK", "MARK", "bar", "figure_of", "frame", "need_matplotlib", "share"]
+import pathlib
+
+from kspike import files
+
+__all__ = ["FAINT", "INK", "MARK", "bar", "figure_of", "frame", "need_matplotlib", "save", "share"]
 
 MARK = "#ff5340"  # frames of the attacked place
 INK, FAINT = "#1a1a1a", "#666666"
@@ -28,6 +32,13 @@ def figure_of(size, dpi):
     figure = Figure(figsize=size, dpi=dpi, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
+
+
+def save(figure, path):
+    """Write the figure in full or not at all, its format by the suffix of the path, .png where there is none."""
+    path = pathlib.Path(path)
+    path = path if path.suffix else path.with_name(f"{path.name}.png")
+    files.whole(path, lambda file: figure.savefig(file, format=path.suffix[1:]))
 
 
 def share(box, size):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kspike.plots.canvas import FAINT, INK, MARK, bar, figure_of, frame, need_matplotlib, share
+from kspike.plots.canvas import FAINT, INK, MARK, bar, figure_of, frame, need_matplotlib, save, share
 
 __all__ = ["Chart", "Series", "charts", "curve", "heatmap"]
 
@@ -74,7 +74,7 @@ def charts(drawn, path=None, *, columns=2, caption=""):
     if caption:
         figure.supxlabel(caption, fontsize=9, color=INK, math_fontfamily="cm")
     if path is not None:
-        figure.savefig(path)
+        save(figure, path)
     return figure
 
 
@@ -175,7 +175,7 @@ def heatmap(amplifications, path=None, *, label=r"amplification  $\alpha$"):
     made = bar(figure, drawn, (0.5 + width + 0.14, 0.5, 0.12, height), label)
     made.ax.yaxis.labelpad = 4
     if path is not None:
-        figure.savefig(path)
+        save(figure, path)
     return figure
 
 
@@ -207,5 +207,5 @@ def curve(lams, values, path=None, *, label="criterion"):
     axes.tick_params(labelsize=7.5, which="both", color=FAINT, labelcolor=INK)
     axes.grid(alpha=0.3, linewidth=0.5)
     if path is not None:
-        figure.savefig(path)
+        save(figure, path)
     return figure

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from kspike import door
-from kspike.plots.canvas import FAINT, INK, MARK, bar, figure_of, frame, need_matplotlib, share
+from kspike.plots.canvas import FAINT, INK, MARK, bar, figure_of, frame, need_matplotlib, save, share
 
 __all__ = ["panels", "triptych"]
 
@@ -129,7 +129,7 @@ def panels(
             middle, 0.2 / size[1], caption, fontsize=9.5, color=INK, ha="center", va="center", math_fontfamily="cm"
         )
     if path is not None:
-        figure.savefig(path)
+        save(figure, path)
     return figure
 
 

@@ -11,6 +11,7 @@ import warnings
 
 import numpy as np
 
+from kspike import files
 from kspike.sweep.compute import prepare
 from kspike.sweep.drawing import coloured, line_chart, map_chart, picture
 from kspike.sweep.results import collect
@@ -41,11 +42,12 @@ def report(specification, store, path=None):
         ]
     )
     title = html.escape(specification.name)
-    path.write_text(
+    page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>\n'
         f"<body><main>\n{body}\n</main></body></html>\n"
     )
+    files.whole(path, lambda file: file.write(page.encode()))
     return path
 
 
