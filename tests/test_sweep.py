@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Sweeps: a specification is checked, its tasks are known by what decides them, what was found is found again."""
 
+import errno
 import hashlib
 import json
 import math
@@ -505,6 +506,21 @@ def test_the_report_stands_alone(store):
     assert (
         text.count("data:image/png;base64,") == 4 * 4
     )  # one artifact for each mask and image; two panels and two zooms
+
+
+def test_a_report_without_room_leaves_the_one_before(store, monkeypatch):
+    specification = Specification(changed())
+    sweep.run(specification, store)
+    page = sweep.report(specification, store)
+    before, names = page.read_bytes(), sorted(store.folder.rglob("*"))
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        sweep.report(specification, store)
+    assert page.read_bytes() == before and sorted(store.folder.rglob("*")) == names
 
 
 @pytest.mark.slow

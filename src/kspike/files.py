@@ -66,10 +66,13 @@ def archive(path, length, file):
         return {name: held[name] for name in held.files}
 
 
-def whole(path, write):
-    """Write a file in full or not at all: write(file), an open binary one beside it, which then gets its name."""
+def whole(path, write, temporary=None):
+    """Write a file in full or not at all: write(file), an open binary one beside it, which then gets its name.
+
+    temporary : the name that it has until then, and that a kill leaves; else one of this thread's
+    """
     path = pathlib.Path(os.path.realpath(path))
-    temporary = path.with_name(f".kspike-{os.getpid()}-{threading.get_ident()}.tmp")
+    temporary = path.with_name(temporary or f".kspike-{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         with open(temporary, "wb") as file:
             write(file)

@@ -116,11 +116,6 @@ def _total(value):
 
 def write(path, tensors, header):
     """Write tensors and header under a temporary name, force it to the disk, then give it its name."""
-    path, partial = os.fspath(path), f"{os.fspath(path)}.partial"
     tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     data = safetensors.torch.save(tensors, {"kspike": json.dumps(header)})
-    with open(partial, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    files.whole(path, lambda file: file.write(data), f"{os.path.basename(path)}.partial")

@@ -11,10 +11,10 @@ import warnings
 
 import numpy as np
 
-from kspike import files
 from kspike.sweep.compute import prepare
 from kspike.sweep.drawing import coloured, line_chart, map_chart, picture
 from kspike.sweep.results import collect
+from kspike.sweep.store import replace
 from kspike.sweep.style import STYLE
 
 __all__ = ["report"]
@@ -47,7 +47,7 @@ def report(specification, store, path=None):
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>\n'
         f"<body><main>\n{body}\n</main></body></html>\n"
     )
-    files.whole(path, lambda file: file.write(page.encode()))
+    replace(path, page.encode())
     return path
 
 

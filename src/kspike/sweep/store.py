@@ -26,7 +26,7 @@ import numpy as np
 
 from kspike import files
 
-__all__ = ["Store"]
+__all__ = ["Store", "replace"]
 
 DIGEST = 64  # hexadecimal digits
 
@@ -58,7 +58,7 @@ class Store:
         try:
             for name in ("parts", "failed", "tuned"):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
-            _replace(probe, b"")
+            replace(probe, b"")
         except OSError as error:
             reason = f"expected a folder that can be written to, got: {error.strerror}"
             raise OSError(error.errno, reason, str(self.folder)) from None
@@ -88,7 +88,7 @@ class Store:
         data = file.getvalue()[:-DIGEST]
         path = self.path(task)
         path.parent.mkdir(exist_ok=True)
-        _replace(path, data + hashlib.sha256(data).hexdigest().encode())
+        replace(path, data + hashlib.sha256(data).hexdigest().encode())
 
     def read(self, task):
         """The arrays of a task and its `about`; None where there is no part, or none that matches its hash."""
@@ -117,7 +117,7 @@ class Store:
     def fail(self, task, reason, about):
         """Record that a task failed."""
         text = json.dumps({"task": task, "reason": reason, **about}, indent=1)
-        _replace(self.folder / "failed" / f"{task}.json", text.encode())
+        replace(self.folder / "failed" / f"{task}.json", text.encode())
 
     def failures(self, tasks):
         """What was recorded of those of the ids that failed, by their id."""
@@ -139,7 +139,7 @@ class Store:
             return _json(path)
         except (FileNotFoundError, ValueError):
             found = compute()
-            _replace(path, json.dumps(found, indent=1).encode())
+            replace(path, json.dumps(found, indent=1).encode())
             return found
 
 
@@ -155,18 +155,9 @@ def _json(path):
         raise ValueError(f"{path}: expected JSON, got {files.one_line(error)}") from None
 
 
-def _replace(path, data):
-    """Put the bytes under this name, in full or not at all, whatever happens meanwhile."""
-    temporary = path.with_name(f"{path.name}.{HOST}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+def replace(path, data):
+    """Put the bytes under this name, in full or not at all; `Store.tidy` knows what a kill leaves."""
+    files.whole(path, lambda file: file.write(data), f"{path.name}.{HOST}.{os.getpid()}.tmp")
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
